@@ -1,0 +1,3 @@
+//! Mesto books desks in coworking spaces on a replicated state machine.
+
+pub mod booking;

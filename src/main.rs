@@ -1,0 +1,3 @@
+//! The `mesto` command.
+
+fn main() {}
