@@ -1,0 +1,478 @@
+//! The replicated state machine: applies entries in groups, and keeps snapshots.
+//!
+//! A group is one transaction and one atomic write: data, digest, and the record of what was applied (log id,
+//! membership, the nodes that were ever removed). Clients are answered after that write. It needs no sync of its own,
+//! because the log that can rebuild it is durable; but the state must never be ahead of the log on disk, so a group
+//! waits until its last entry was handed to the same store.
+//!
+//! A snapshot is a consistent image of the state in a file of its own, built page by page while entries are applied.
+//! Exactly one snapshot is current; it is found again at start by the greatest index in its header.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use mesto_storage::snapshot::{SnapshotBuild, SnapshotRestore, read_header};
+use mesto_storage::{Applied, Image, Log, SnapshotFiles, State, StorageError, Transaction};
+use openraft::storage::{
+    ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot,
+};
+use openraft::{EntryPayload, OptionalSend};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::app::{App, Stamp};
+use crate::codec;
+use crate::log_store::completed;
+use crate::types::{
+    Entry, LogId, Members, NodeId, Reply, SnapshotMeta, StoredLogId, StoredMembership, Types,
+};
+
+/// How many entries are applied in one atomic write at most.
+const MAX_GROUP_ENTRIES: usize = 256;
+
+/// What the state records about itself, beside the application's data. A part of every snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AppliedRecord {
+    log_id: Option<StoredLogId>,
+    membership_log_id: Option<StoredLogId>,
+    members: Members,
+    /// Every node that was a member once and is none now. Node ids are never reused.
+    removed: BTreeSet<NodeId>,
+}
+
+impl AppliedRecord {
+    pub(crate) fn decode(applied: &Applied) -> Result<Self, io::Error> {
+        if applied.record.is_empty() {
+            return Ok(Self::default());
+        }
+        codec::decode(&applied.record).map_err(io::Error::other)
+    }
+
+    pub(crate) fn is_removed(&self, node: NodeId) -> bool {
+        self.removed.contains(&node)
+    }
+
+    pub(crate) fn members(&self) -> &Members {
+        &self.members
+    }
+
+    fn change_members(&mut self, members: Members, log_id: StoredLogId) {
+        self.removed.extend(
+            self.members
+                .nodes
+                .keys()
+                .filter(|id| !members.nodes.contains_key(id)),
+        );
+        self.members = members;
+        self.membership_log_id = Some(log_id);
+    }
+
+    fn stored_membership(&self) -> Result<StoredMembership, io::Error> {
+        let membership = self.members.to_membership().map_err(io::Error::other)?;
+        Ok(StoredMembership::new(
+            self.membership_log_id.map(LogId::from),
+            membership,
+        ))
+    }
+
+    fn snapshot_meta(&self) -> Result<SnapshotMeta, io::Error> {
+        Ok(SnapshotMeta {
+            last_log_id: self.log_id.map(LogId::from),
+            last_membership: self.stored_membership()?,
+        })
+    }
+}
+
+/// A snapshot's file.
+#[derive(Clone)]
+pub(crate) struct SnapshotFile {
+    pub(crate) name: String,
+    pub(crate) files: Arc<dyn SnapshotFiles>,
+}
+
+/// How steps that block on the disk are run: beside the runtime's workers, or, in a simulation, right here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocking {
+    /// On tokio's threads for blocking work.
+    Threads,
+    /// In the calling task, yielding between steps: deterministic.
+    Inline,
+}
+
+impl Blocking {
+    /// Runs `step` until it says that it is done.
+    async fn run<T: Send + 'static>(
+        self,
+        mut job: T,
+        step: impl Fn(&mut T) -> Result<bool, StorageError> + Send + 'static,
+    ) -> Result<T, io::Error> {
+        match self {
+            Self::Inline => {
+                while !step(&mut job).map_err(io::Error::other)? {
+                    tokio::task::yield_now().await;
+                }
+                Ok(job)
+            }
+            Self::Threads => tokio::task::spawn_blocking(move || {
+                while !step(&mut job).map_err(io::Error::other)? {}
+                Ok(job)
+            })
+            .await
+            .map_err(io::Error::other)?,
+        }
+    }
+}
+
+/// What this node applied last, shared with everyone who asks.
+pub(crate) struct Progress {
+    pub(crate) applied: watch::Sender<u64>,
+    pub(crate) record: Mutex<AppliedRecord>,
+    pub(crate) snapshot_index: watch::Sender<Option<u64>>,
+}
+
+pub(crate) struct Machine {
+    state: State,
+    app: Arc<dyn App>,
+    log: Log,
+    files: Arc<dyn SnapshotFiles>,
+    blocking: Blocking,
+    progress: Arc<Progress>,
+    current: Arc<Mutex<Option<(SnapshotMeta, String)>>>,
+    group: Group,
+}
+
+/// Entries that were decided and wait to be written together.
+#[derive(Default)]
+struct Group {
+    transaction: Option<Transaction>,
+    answers: Vec<(Option<ApplyResponder<Types>>, Reply)>,
+    now_ms: u64,
+    last: Option<LogId>,
+    record: AppliedRecord,
+}
+
+impl Machine {
+    pub(crate) fn open(
+        state: State,
+        app: Arc<dyn App>,
+        log: Log,
+        files: Arc<dyn SnapshotFiles>,
+        blocking: Blocking,
+    ) -> Result<(Self, Arc<Progress>), io::Error> {
+        let applied = state.applied();
+        let record = AppliedRecord::decode(&applied)?;
+        let current = newest_snapshot(&files)?;
+        let progress = Arc::new(Progress {
+            applied: watch::Sender::new(applied.index),
+            record: Mutex::new(record.clone()),
+            snapshot_index: watch::Sender::new(
+                current.as_ref().and_then(|(meta, _)| index_of(meta)),
+            ),
+        });
+        let group = Group {
+            now_ms: applied.now_ms,
+            record,
+            ..Group::default()
+        };
+        let current = Arc::new(Mutex::new(current));
+        let machine = Self {
+            state,
+            app,
+            log,
+            files,
+            blocking,
+            progress: Arc::clone(&progress),
+            current,
+            group,
+        };
+        Ok((machine, progress))
+    }
+
+    fn decide(&mut self, entry: Entry, responder: Option<ApplyResponder<Types>>) {
+        let group = &mut self.group;
+        let log_id = entry.log_id;
+        let next = group.last.map_or_else(
+            || group.record.log_id.map_or(0, |id| id.index + 1),
+            |id| id.index + 1,
+        );
+        assert_eq!(
+            log_id.index, next,
+            "entries are applied in order, without a gap"
+        );
+        let reply = match entry.payload {
+            EntryPayload::Blank => Reply::default(),
+            EntryPayload::Normal(command) => {
+                // Leaders' clocks differ; replicated time takes the later and never goes back.
+                group.now_ms = group.now_ms.max(command.stamp_ms);
+                let stamp = Stamp {
+                    index: log_id.index,
+                    now_ms: group.now_ms,
+                };
+                let transaction = group
+                    .transaction
+                    .get_or_insert_with(|| self.state.transaction());
+                Reply(Bytes::from(self.app.apply(
+                    transaction,
+                    stamp,
+                    &command.bytes,
+                )))
+            }
+            EntryPayload::Membership(membership) => {
+                group
+                    .record
+                    .change_members(Members::from_membership(&membership), log_id.into());
+                Reply::default()
+            }
+        };
+        group.last = Some(log_id);
+        group.answers.push((responder, reply));
+    }
+
+    async fn write_group(&mut self) -> Result<(), io::Error> {
+        let Some(last) = self.group.last.take() else {
+            return Ok(());
+        };
+        self.group.record.log_id = Some(last.into());
+        completed(|done| self.log.when_written(last.index, done)).await?;
+        let transaction = self
+            .group
+            .transaction
+            .take()
+            .unwrap_or_else(|| self.state.transaction());
+        let record = codec::encode(&self.group.record);
+        let applied = Applied {
+            index: last.index,
+            now_ms: self.group.now_ms,
+            record,
+        };
+        self.state
+            .commit(transaction, applied)
+            .map_err(io::Error::other)?;
+        self.progress.record.lock().clone_from(&self.group.record);
+        self.progress.applied.send_replace(last.index);
+        for (responder, reply) in self.group.answers.drain(..) {
+            if let Some(responder) = responder {
+                responder.send(reply);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let record = &self.group.record;
+        Ok((record.log_id.map(LogId::from), record.stored_membership()?))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            self.decide(entry, responder);
+            if self.group.answers.len() >= MAX_GROUP_ENTRIES {
+                self.write_group().await?;
+            }
+        }
+        self.write_group().await
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Self::SnapshotBuilder> {
+        Some(self.get_snapshot_builder().await)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        // The image is begun here, between two groups, and read later, while entries are applied.
+        Builder {
+            image: Some(self.state.image()),
+            files: Arc::clone(&self.files),
+            blocking: self.blocking,
+            progress: Arc::clone(&self.progress),
+            current: Arc::clone(&self.current),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotFile,
+    ) -> Result<(), io::Error> {
+        let reader = snapshot
+            .files
+            .open(&snapshot.name)
+            .map_err(io::Error::other)?;
+        let restore = SnapshotRestore::new(reader, &self.state).map_err(io::Error::other)?;
+        self.blocking.run(restore, SnapshotRestore::step).await?;
+        let applied = self.state.applied();
+        let record = AppliedRecord::decode(&applied)?;
+        if record.log_id.map(LogId::from) != meta.last_log_id {
+            return Err(io::Error::other(
+                "the installed snapshot is not the one that was announced",
+            ));
+        }
+        self.group = Group {
+            now_ms: applied.now_ms,
+            record: record.clone(),
+            ..Group::default()
+        };
+        *self.progress.record.lock() = record;
+        self.progress.applied.send_replace(applied.index);
+        make_current(
+            &self.current,
+            &self.files,
+            &self.progress,
+            meta.clone(),
+            snapshot.name,
+        );
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<
+        Option<
+            Snapshot<
+                openraft::alias::CommittedLeaderIdOf<Types>,
+                NodeId,
+                crate::Member,
+                SnapshotFile,
+            >,
+        >,
+        io::Error,
+    > {
+        let current = self.current.lock().clone();
+        Ok(current.map(|(meta, name)| Snapshot {
+            meta,
+            snapshot: SnapshotFile {
+                name,
+                files: Arc::clone(&self.files),
+            },
+        }))
+    }
+}
+
+/// Builds one snapshot.
+pub(crate) struct Builder {
+    image: Option<Result<Image, StorageError>>,
+    files: Arc<dyn SnapshotFiles>,
+    blocking: Blocking,
+    progress: Arc<Progress>,
+    current: Arc<Mutex<Option<(SnapshotMeta, String)>>>,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(
+        &mut self,
+    ) -> Result<
+        Snapshot<openraft::alias::CommittedLeaderIdOf<Types>, NodeId, crate::Member, SnapshotFile>,
+        io::Error,
+    > {
+        let image = self
+            .image
+            .take()
+            .ok_or_else(|| io::Error::other("a builder builds once"))?;
+        let image = image.map_err(io::Error::other)?;
+        let meta = AppliedRecord::decode(image.applied())?.snapshot_meta()?;
+        let name = snapshot_name(&meta);
+        let writer = self.files.create(&name).map_err(io::Error::other)?;
+        let build = SnapshotBuild::new(image, writer, Vec::new()).map_err(io::Error::other)?;
+        self.blocking.run(build, SnapshotBuild::step).await?;
+        make_current(
+            &self.current,
+            &self.files,
+            &self.progress,
+            meta.clone(),
+            name.clone(),
+        );
+        Ok(Snapshot {
+            meta,
+            snapshot: SnapshotFile {
+                name,
+                files: Arc::clone(&self.files),
+            },
+        })
+    }
+}
+
+/// The name of a snapshot's file: unique a log id.
+pub(crate) fn snapshot_name(meta: &SnapshotMeta) -> String {
+    match meta.last_log_id {
+        Some(id) => format!("{:020}-{:010}", id.index, *id.leader_id),
+        None => "empty".to_owned(),
+    }
+}
+
+fn index_of(meta: &SnapshotMeta) -> Option<u64> {
+    meta.last_log_id.map(|id| id.index)
+}
+
+/// Makes a snapshot the current one, unless a newer one is, and removes the others.
+fn make_current(
+    current: &Mutex<Option<(SnapshotMeta, String)>>,
+    files: &Arc<dyn SnapshotFiles>,
+    progress: &Progress,
+    meta: SnapshotMeta,
+    name: String,
+) {
+    let mut current = current.lock();
+    let loser = match current.take() {
+        Some((newer, kept)) if newer.last_log_id > meta.last_log_id => {
+            *current = Some((newer, kept));
+            Some(name)
+        }
+        older => {
+            progress.snapshot_index.send_replace(index_of(&meta));
+            *current = Some((meta, name.clone()));
+            older.map(|(_, old)| old).filter(|old| *old != name)
+        }
+    };
+    if let Some(loser) = loser
+        && let Err(error) = files.remove(&loser)
+    {
+        tracing::warn!(%error, file = %loser, "cannot remove an old snapshot");
+    }
+}
+
+/// The newest complete snapshot among the files; older ones are removed.
+fn newest_snapshot(
+    files: &Arc<dyn SnapshotFiles>,
+) -> Result<Option<(SnapshotMeta, String)>, io::Error> {
+    let mut newest: Option<(SnapshotMeta, String)> = None;
+    for name in files.list().map_err(io::Error::other)? {
+        let reader = files.open(&name).map_err(io::Error::other)?;
+        let header = match read_header(reader.as_ref()) {
+            Ok(header) => header,
+            Err(error) => {
+                // The state itself does not depend on it, and the leader or the next build replaces it.
+                tracing::error!(%error, file = %name, "a snapshot is damaged and is not used");
+                continue;
+            }
+        };
+        let meta = AppliedRecord::decode(&header.applied)?.snapshot_meta()?;
+        let loser = match newest.take() {
+            Some((newer, kept)) if newer.last_log_id > meta.last_log_id => {
+                newest = Some((newer, kept));
+                Some(name)
+            }
+            older => {
+                newest = Some((meta, name));
+                older.map(|(_, old)| old)
+            }
+        };
+        if let Some(loser) = loser {
+            files.remove(&loser).map_err(io::Error::other)?;
+        }
+    }
+    Ok(newest)
+}

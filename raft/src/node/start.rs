@@ -1,0 +1,192 @@
+//! Putting a node together, and the tasks that it runs.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use mesto_storage::{Log, LogWriter, State};
+use openraft::Raft;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{
+    BATCHES_IN_FLIGHT, Barrier, Blocking, FRESHNESS_INTERVAL, Identity, Inner, LogStore, Machine,
+    Network, Node, NodeParts, Peers, Queue, Receiver, SMALL_TIMEOUT, STATUS_INTERVAL, StartError,
+    Submission, answer_all, barrier, batcher, write_batch,
+};
+use crate::barrier::NoIndex;
+use crate::messages::Outcome;
+
+impl Node {
+    /// Starts a node on what its disk holds. It takes part in a cluster as soon as it belongs to one: since an earlier
+    /// run, by [`Node::initialize`], or when a cluster admits it.
+    pub async fn start(parts: NodeParts) -> Result<Self, StartError> {
+        let config = parts.tuning.config()?;
+        let (log, writer) = Log::open(Arc::clone(&parts.engine), parts.log_options.clone())?;
+        let writer = run_writer(writer, parts.blocking);
+        let state = State::open_with(Arc::clone(&parts.engine), parts.state_options.clone())?;
+        let identity = Identity::open(log.clone(), parts.id, parts.storage_id).await;
+        let identity = Arc::new(identity.map_err(|error| StartError::Identity(error.to_string()))?);
+        let peers = Peers::new(
+            Arc::clone(&identity),
+            parts.key.clone(),
+            Arc::clone(&parts.transport),
+        );
+
+        let (machine, progress) = Machine::open(
+            state.clone(),
+            Arc::clone(&parts.app),
+            log.clone(),
+            Arc::clone(&parts.snapshots),
+            parts.blocking,
+        )?;
+        let append_timeout = std::time::Duration::from_millis(parts.tuning.append_timeout_ms);
+        let network = Network {
+            peers: peers.clone(),
+            append_timeout,
+        };
+        let raft = Raft::new(
+            parts.id,
+            Arc::new(config),
+            network,
+            LogStore::new(log.clone()),
+            machine,
+        )
+        .await;
+        let raft = raft.map_err(|error| StartError::Consensus(error.to_string()))?;
+
+        let (clock, written) = (Arc::clone(&parts.clock), raft.clone());
+        let capacity = parts.tuning.max_waiting_commands;
+        let (local, run_local) = batcher(capacity, BATCHES_IN_FLIGHT, move |batch| {
+            write_batch(written.clone(), Arc::clone(&clock), batch)
+        });
+        let own = Arc::new(OnceLock::<Weak<Inner>>::new());
+        let (remote, run_remote) = forwarder(capacity, Arc::clone(&own));
+        let (reads, run_reads) = reader(Arc::clone(&own));
+
+        let inner = Arc::new(Inner {
+            raft,
+            files: Arc::clone(&parts.snapshots),
+            state,
+            progress: Arc::clone(&progress),
+            peers,
+            local,
+            remote,
+            barrier: RwLock::new(Some(reads)),
+            fresh_at: Mutex::new(None),
+            seen: Mutex::default(),
+        });
+        own.set(Arc::downgrade(&inner))
+            .expect("it is set once, here");
+        let receiver = Arc::new(Receiver {
+            key: parts.key,
+            identity,
+            progress,
+            node: OnceLock::from(Arc::clone(&inner)),
+            incoming: tokio::sync::Mutex::new(None),
+        });
+        let mut tasks = vec![
+            tokio::spawn(run_local),
+            tokio::spawn(run_remote),
+            tokio::spawn(run_reads),
+        ];
+        tasks.push(tokio::spawn(keep_fresh(Arc::clone(&inner))));
+        tasks.push(tokio::spawn(keep_status(Arc::clone(&inner))));
+        tasks.extend(writer);
+        Ok(Self {
+            inner,
+            receiver,
+            tasks: Arc::new(Mutex::new(tasks)),
+        })
+    }
+}
+
+/// Runs the log's one writer: on a thread of its own, or, in a simulation, as a task.
+fn run_writer(mut writer: LogWriter, blocking: Blocking) -> Option<JoinHandle<()>> {
+    match blocking {
+        Blocking::Threads => {
+            // It ends by itself when the last handle of the log is gone.
+            std::thread::Builder::new()
+                .name("log-writer".to_owned())
+                .spawn(move || writer.run())
+                .expect("a process that cannot start a thread cannot run");
+            None
+        }
+        Blocking::Inline => {
+            let work = Arc::new(Notify::new());
+            let wake = Arc::clone(&work);
+            writer.on_work(Box::new(move || wake.notify_one()));
+            Some(tokio::spawn(async move {
+                loop {
+                    while writer.step() {
+                        tokio::task::yield_now().await;
+                    }
+                    work.notified().await;
+                }
+            }))
+        }
+    }
+}
+
+fn forwarder(
+    capacity: usize,
+    own: Arc<OnceLock<Weak<Inner>>>,
+) -> (Queue, impl Future<Output = ()> + Send + 'static) {
+    batcher(
+        capacity,
+        BATCHES_IN_FLIGHT,
+        move |batch: Vec<Submission>| {
+            let inner = own.get().and_then(Weak::upgrade);
+            async move {
+                match inner {
+                    Some(inner) => inner.forward(batch).await,
+                    None => answer_all(batch, &Outcome::NotLeader),
+                }
+            }
+        },
+    )
+}
+
+fn reader(own: Arc<OnceLock<Weak<Inner>>>) -> (Barrier, impl Future<Output = ()> + Send + 'static) {
+    barrier(move || {
+        let inner = own.get().and_then(Weak::upgrade);
+        async move {
+            match inner {
+                Some(inner) => inner.read_index().await,
+                None => Err(NoIndex::NotLeader),
+            }
+        }
+    })
+}
+
+/// Establishes again and again how fresh the local state is: a read index that began at some moment and was applied
+/// proves that everything acknowledged before that moment is here.
+async fn keep_fresh(inner: Arc<Inner>) {
+    let mut applied = inner.progress.applied.subscribe();
+    loop {
+        tokio::time::sleep(FRESHNESS_INTERVAL).await;
+        let began = Instant::now();
+        let Some(waiting) = inner.barrier.read().clone() else {
+            return;
+        };
+        let Ok(Some(Ok(index))) = tokio::time::timeout(SMALL_TIMEOUT, waiting.index()).await else {
+            continue;
+        };
+        drop(waiting);
+        let reached =
+            tokio::time::timeout(SMALL_TIMEOUT, applied.wait_for(|applied| *applied >= index))
+                .await;
+        if matches!(reached, Ok(Ok(_))) {
+            let mut fresh_at = inner.fresh_at.lock();
+            *fresh_at = (*fresh_at).max(Some(began));
+        }
+    }
+}
+
+/// Asks the other members again and again how they are, for the status page.
+async fn keep_status(inner: Arc<Inner>) {
+    loop {
+        inner.ask_members().await;
+        tokio::time::sleep(STATUS_INTERVAL).await;
+    }
+}
