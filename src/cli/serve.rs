@@ -1,0 +1,72 @@
+//! `mesto serve`: from the command line to a running node.
+//!
+//! Only what belongs to the process is here: arguments, configuration, logging, the runtime. What a
+//! node is made of is in `node.rs`.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, LogFormat, LogSettings};
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// The configuration of the whole cluster
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MESTO_CONFIG",
+        default_value = "cluster.toml"
+    )]
+    pub(super) config: PathBuf,
+    /// Which of its nodes this is
+    #[arg(long, value_name = "N", env = "MESTO_NODE")]
+    pub(super) node: u64,
+}
+
+pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args.config)?;
+    anyhow::ensure!(
+        config.node(args.node).is_some(),
+        "{} names no node {}; it has {}",
+        args.config.display(),
+        args.node,
+        ids(&config)
+    );
+    start_log(&config.log)?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("mesto")
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(Box::pin(crate::node::serve(config, args.node)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ids(config: &Config) -> String {
+    let ids: Vec<String> = config
+        .nodes
+        .iter()
+        .map(|node| node.id.to_string())
+        .collect();
+    ids.join(", ")
+}
+
+fn start_log(settings: &LogSettings) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&settings.level).context("log.level cannot be understood")?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    let started = match settings.format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::stdout().is_terminal())
+            .try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
+}
