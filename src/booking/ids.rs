@@ -138,7 +138,7 @@ fn read_digits(text: &str) -> Option<u64> {
         .try_fold(0u64, |number, (at, byte)| {
             let digit = ALPHABET.iter().position(|&known| known == byte)?;
             // Thirteen digits hold 65 bits: the first may only use four of its five.
-            (at > 0 || digit < 16).then(|| number << 5 | digit as u64)
+            (at > 0 || digit < 16).then_some(number << 5 | digit as u64)
         })
 }
 

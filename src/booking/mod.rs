@@ -1,6 +1,31 @@
-//! The pure domain of booking.
+//! The pure domain of booking: what may be booked, by whom, and what comes of asking.
+//!
+//! ```text
+//! service ─ Envelope ─▶ log ─ bytes ─▶ apply(store, stamp, bytes) ─ bytes ─▶ Reply ─▶ service
+//!                                          │ reads and writes
+//!                                          ▼
+//! service ─ query::…(store) ◀────────── keys (one file per kind of record)
+//! ```
+//!
+//! The one door for writes is [`apply`], a synchronous function over a [`StoreMut`] and a stamped
+//! command; the one door for reads is [`query`], over a [`Store`]. Both are plain data in, plain
+//! data out.
+//!
+//! Invariants:
+//! - At most one booking that isn't cancelled holds a desk at a time, and at most one holds a
+//!   user. The sheets under [`query::Taken`] and [`query::Stay`] assert it with every entry.
+//! - Sheets mirror the bookings that aren't cancelled exactly.
+//! - A key that was answered is answered alike for at least 24 hours.
+//! - Values are valid by construction: whatever has one of these types has passed its checks,
+//!   also when it came out of bytes.
+//!
+//! Deliberately absent: Raft, the store's engine, HTTP, clocks, randomness, time-zone data, any
+//! configuration of a node, unordered maps. Local time is worked out by the proposer and arrives
+//! as a [`Placement`]. That a booking is past is computed when it is read: the passing of time
+//! alone writes nothing.
 
 pub mod account;
+mod apply;
 pub mod calendar;
 pub mod codec;
 pub mod command;
@@ -15,6 +40,7 @@ pub mod secret;
 mod store;
 pub mod text;
 
+pub use apply::apply;
 pub use command::{Actor, Command, DedupKey, Envelope, Fingerprint, Placement};
 pub use instant::{Instant, Interval, UtcDay};
 pub use reply::{Outcome, Refusal, Reply, decode_reply};

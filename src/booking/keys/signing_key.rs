@@ -12,11 +12,6 @@ fn key(id: KeyId) -> Vec<u8> {
     super::key(KIND, &[&id.number().to_be_bytes()])
 }
 
-/// The record, if there is one.
-pub(crate) fn get(store: &dyn Store, id: KeyId) -> Option<SigningKey> {
-    super::get(store, &key(id))
-}
-
 /// Writes the record under its own id.
 pub(crate) fn put(store: &mut dyn StoreMut, signing_key: &SigningKey) {
     super::put(store, &key(signing_key.id), signing_key);
