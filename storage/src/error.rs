@@ -111,7 +111,7 @@ impl StorageError {
     /// This failure as the latched reason of everything that is refused after it.
     pub(crate) fn poison(&self) -> StorageError {
         match self {
-            StorageError::Poisoned { .. } => self.clone(),
+            StorageError::Poisoned { .. } | StorageError::Closed => self.clone(),
             first => StorageError::Poisoned {
                 reason: Arc::from(first.to_string()),
             },
