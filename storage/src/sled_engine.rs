@@ -15,6 +15,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -23,6 +24,8 @@ use crate::{
 };
 
 const FLUSH_EVERY_MS: u64 = 500;
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const PROBE_KEY: &[u8] = b"storage.probe";
 
 /// A sled database with the trees of [`Tree`].
@@ -42,13 +45,7 @@ impl SledEngine {
     /// `Refused` when flushes do not reach `sync_repair.rs`; `Io` or `Corruption` from sled.
     pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<SledEngine, StorageError> {
         remove_generating(path)?;
-        let db = sled::Config::new()
-            .path(path)
-            .cache_capacity(cache_bytes)
-            .flush_every_ms(Some(FLUSH_EVERY_MS))
-            .mode(sled::Mode::LowSpace)
-            .open()
-            .map_err(|error| failed(&format!("open the database in {}", path.display()), error))?;
+        let db = open_database(path, cache_bytes)?;
         let open = |tree: Tree| {
             db.open_tree(tree.name())
                 .map_err(|error| failed(&format!("open the tree {}", tree.name()), error))
@@ -204,6 +201,31 @@ impl Engine for SledEngine {
             syncs: sync_repair::syncs(),
             writes: self.writes.load(Ordering::Relaxed),
             bytes_on_disk: self.db.size_on_disk().unwrap_or(0),
+        }
+    }
+}
+
+/// Opens sled. An instance of this process that was just dropped may hold its file for a moment
+/// longer, since sled frees memory with a delay; other processes were excluded before.
+fn open_database(path: &Path, cache_bytes: u64) -> Result<sled::Db, StorageError> {
+    let config = sled::Config::new()
+        .path(path)
+        .cache_capacity(cache_bytes)
+        .flush_every_ms(Some(FLUSH_EVERY_MS))
+        .mode(sled::Mode::LowSpace);
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match config.open() {
+            Ok(db) => return Ok(db),
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock")
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(error) => {
+                return Err(failed(&format!("open the database in {}", path.display()), error));
+            }
         }
     }
 }

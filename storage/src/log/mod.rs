@@ -35,8 +35,6 @@ mod core;
 mod facts;
 mod reader;
 mod recovery;
-#[cfg(test)]
-mod tests;
 mod writer;
 
 use std::sync::Arc;

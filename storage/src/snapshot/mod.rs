@@ -26,8 +26,6 @@ mod build;
 mod files;
 mod format;
 mod restore;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 

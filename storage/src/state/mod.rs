@@ -27,8 +27,6 @@ mod digest;
 mod head;
 mod image;
 mod import;
-#[cfg(test)]
-mod tests;
 mod transaction;
 
 use std::collections::BTreeSet;
