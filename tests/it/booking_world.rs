@@ -1,7 +1,6 @@
 //! A little world to try the domain in: a store in memory, a log index, a clock that tests turn,
 //! and a proposer for spaces in UTC.
 
-use mesto::booking::account::Role;
 use mesto::booking::calendar::{Opening, OpeningHours};
 use mesto::booking::command::{Command, Grid};
 use mesto::booking::ids::{DeskId, HallId, SpaceId, UserId, ZoneId};
@@ -10,7 +9,7 @@ use mesto::booking::layout::{DeskDraft, HallDraft, Plan, Point, Rules, Space, Sp
 use mesto::booking::secret::PasswordHash;
 use mesto::booking::{
     Actor, DedupKey, Envelope, Fingerprint, Instant, Interval, MemoryStore, Outcome, Placement,
-    Refusal, Reply, Stamp, apply, decode_reply, query,
+    Reply, Stamp, apply, decode_reply, query,
 };
 use std::collections::BTreeSet;
 
@@ -92,12 +91,6 @@ impl World {
         }
     }
 
-    pub(crate) fn set_role(&mut self, name: &str, role: Role) -> Result<Outcome, Refusal> {
-        let email = format!("{name}@example.com").parse().unwrap();
-        self.submit(Actor::Operator, Command::SetRole { email, role })
-            .result
-    }
-
     pub(crate) fn make_space(
         &mut self,
         slug: &str,
@@ -114,21 +107,6 @@ impl World {
             Outcome::Space { id, .. } => id,
             other => panic!("making a space answered {other:?}"),
         }
-    }
-
-    pub(crate) fn change_space(
-        &mut self,
-        space: SpaceId,
-        change: impl FnOnce(&mut SpaceDetails),
-    ) -> Reply {
-        let mut details = query::space(&self.store, space).unwrap().details;
-        change(&mut details);
-        let command = Command::PutSpace {
-            space: Some(space),
-            details,
-            expected_revision: None,
-        };
-        self.submit(Actor::Operator, command)
     }
 
     pub(crate) fn make_hall(&mut self, space: SpaceId, name: &str) -> HallId {
