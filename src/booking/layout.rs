@@ -33,7 +33,7 @@ pub const MAX_WALLS: usize = 160;
 /// The most labels on a plan.
 pub const MAX_PLAN_LABELS: usize = 30;
 /// The most zones in a hall.
-pub const MAX_ZONES: usize = 24;
+pub const MAX_ZONES: usize = 20;
 /// The most halls in a space.
 pub const MAX_HALLS_PER_SPACE: usize = 64;
 /// The most desks in a hall.

@@ -324,7 +324,7 @@ pub enum Invalid {
     #[error("labels must be at most 30 and lie on the plan")]
     PlanLabels,
     /// Too many zones, or two of one name.
-    #[error("zones must be at most 24, each with a name of its own")]
+    #[error("zones must be at most 20, each with a name of its own")]
     Zones,
     /// None, or more than 64, or one twice.
     #[error("desks come 1 to 64 at once, each once")]
