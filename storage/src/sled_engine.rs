@@ -224,7 +224,10 @@ fn open_database(path: &Path, cache_bytes: u64) -> Result<sled::Db, StorageError
                 std::thread::sleep(LOCK_PAUSE);
             }
             Err(error) => {
-                return Err(failed(&format!("open the database in {}", path.display()), error));
+                return Err(failed(
+                    &format!("open the database in {}", path.display()),
+                    error,
+                ));
             }
         }
     }

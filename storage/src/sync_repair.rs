@@ -37,7 +37,7 @@ pub(crate) fn syncs() -> u64 {
 /// Whether this platform needs the repair.
 pub(crate) const NEEDED: bool = cfg!(target_os = "linux");
 
-/// Called with the file descriptor after each successful sync.
+/// Called with the file descriptor just before each sync that will really happen.
 #[doc(hidden)]
 pub type Observer = Arc<dyn Fn(i32) + Send + Sync>;
 
@@ -64,7 +64,7 @@ pub fn set_repair_for_tests(repair: Repair) {
     MODE.store(mode, Ordering::SeqCst);
 }
 
-/// Sets who is told of each sync that really happened.
+/// Sets who is told of each sync that really happens.
 #[doc(hidden)]
 pub fn observe_syncs_for_tests(observer: Option<Observer>) {
     *OBSERVER.write() = observer;
@@ -100,10 +100,7 @@ extern "C" fn sync_file_range(
         let result = unsafe { libc::syscall(libc::SYS_sync_file_range, fd, offset, bytes, flags) };
         return if result < 0 { -1 } else { 0 };
     }
+    observed(fd);
     // SAFETY: a plain system call on a plain integer; a bad descriptor gives an error.
-    let result = unsafe { libc::fdatasync(fd) };
-    if result == 0 {
-        observed(fd);
-    }
-    result
+    unsafe { libc::fdatasync(fd) }
 }
