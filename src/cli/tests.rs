@@ -93,3 +93,273 @@ fn servers_given_by_hand_replace_those_of_the_configuration() {
     assert_eq!(addresses[0].to_string(), "127.0.0.1:9999");
     assert!(args.load_config().is_err());
 }
+
+/// Runs a command against a fake cluster, as `main` would.
+fn run_against(cluster: &fake::FakeCluster, line: &str) -> anyhow::Result<ExitCode> {
+    let config = cluster.config();
+    let words = line
+        .split(' ')
+        .chain(["--config", config.to_str().expect("a path in UTF-8")]);
+    execute(
+        CommandLine::try_parse_from(words)
+            .unwrap_or_else(|error| panic!("{line}: {error}"))
+            .command,
+    )
+}
+
+fn succeeds(cluster: &fake::FakeCluster, line: &str) {
+    let code = run_against(cluster, line).unwrap_or_else(|error| panic!("{line}: {error:#}"));
+    assert_eq!(
+        format!("{code:?}"),
+        format!("{:?}", ExitCode::SUCCESS),
+        "{line}"
+    );
+}
+
+fn fails(cluster: &fake::FakeCluster, line: &str) -> String {
+    match run_against(cluster, line) {
+        Ok(code) => {
+            assert_ne!(
+                format!("{code:?}"),
+                format!("{:?}", ExitCode::SUCCESS),
+                "{line}"
+            );
+            String::new()
+        }
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+#[test]
+fn a_cluster_is_initialized_once_and_on_one_node() {
+    let cluster = fake::FakeCluster::start(3);
+    assert!(fails(&cluster, "mesto cluster wait --timeout-s 1").contains("no_leader"));
+    succeeds(&cluster, "mesto cluster wait --live --timeout-s 5");
+    succeeds(&cluster, "mesto cluster init");
+    assert!(cluster.memory(0).cluster.is_some());
+    assert!(
+        cluster.memory(1).cluster.is_none(),
+        "one node is told, and tells the others"
+    );
+    assert!(fails(&cluster, "mesto cluster init").contains("belongs to the cluster fake-cluster"));
+    succeeds(&cluster, "mesto cluster init --if-needed");
+    succeeds(&cluster, "mesto cluster wait --node 1 --timeout-s 5");
+}
+
+#[test]
+fn no_cluster_is_made_beside_one_that_any_node_remembers() {
+    let cluster = fake::FakeCluster::start(3);
+    cluster.memory(2).cluster = Some("older".to_owned());
+    assert!(fails(&cluster, "mesto cluster init").contains("belongs to the cluster older"));
+    assert!(cluster.memory(0).cluster.is_none());
+}
+
+#[test]
+fn a_node_that_cannot_be_asked_might_remember_so_nothing_is_made() {
+    let mut cluster = fake::FakeCluster::start(2);
+    drop(cluster.nodes.pop());
+    let error = fails(&cluster, "mesto cluster init --timeout-s 1");
+    assert!(error.contains("must be running"), "{error}");
+    assert!(cluster.memory(0).cluster.is_none());
+}
+
+#[test]
+fn the_status_is_asked_of_every_node() {
+    let mut cluster = fake::FakeCluster::start(3);
+    succeeds(&cluster, "mesto cluster status");
+    succeeds(&cluster, "mesto cluster status --json --check");
+    assert!((0..3).all(|node| !cluster.memory(node).requests.is_empty()));
+    drop(cluster.nodes.pop());
+    succeeds(&cluster, "mesto cluster status --json");
+    fails(&cluster, "mesto cluster status --check");
+}
+
+#[test]
+fn membership_and_leadership_are_changed_through_any_node() {
+    let cluster = fake::FakeCluster::start(1);
+    succeeds(&cluster, "mesto cluster transfer-leader --to 2");
+    succeeds(&cluster, "mesto cluster snapshot --node 1");
+    succeeds(
+        &cluster,
+        "mesto cluster add-node --id 4 --http 127.0.0.1:8104 --peer 127.0.0.1:8204",
+    );
+    assert!(cluster.memory(0).members.contains(&4));
+    succeeds(&cluster, "mesto cluster remove-node --id 4");
+    assert!(fails(&cluster, "mesto cluster remove-node --id 4").contains("404 not_found"));
+    assert!(fails(&cluster, "mesto cluster snapshot --node 9").contains("names no node 9"));
+}
+
+#[test]
+fn secrets_are_left_alone_where_they_exist() {
+    let cluster = fake::FakeCluster::start(1);
+    let path = cluster.directory().join("data/cluster.secret");
+    let before = std::fs::read_to_string(&path).expect("it exists");
+    succeeds(&cluster, "mesto cluster secrets");
+    assert_eq!(before, std::fs::read_to_string(&path).expect("it exists"));
+}
+
+#[test]
+fn the_example_is_made_once_and_found_again() {
+    let cluster = fake::FakeCluster::start(1);
+    succeeds(&cluster, "mesto demo");
+    succeeds(&cluster, "mesto demo");
+    let memory = cluster.memory(0);
+    assert_eq!(
+        memory.roles.get(crate::demo::ADMIN.0).map(String::as_str),
+        Some("admin")
+    );
+    assert!(!memory.roles.contains_key(crate::demo::MEMBER.0));
+    let puts = memory
+        .requests
+        .iter()
+        .filter(|(method, path, ..)| method == "PUT" && path.contains("spaces"));
+    assert_eq!(puts.count(), 1, "the second time changes nothing");
+    let registrations = memory
+        .requests
+        .iter()
+        .filter(|(_, path, ..)| path == "/api/v1/users");
+    assert!(
+        registrations
+            .into_iter()
+            .all(|(.., token)| token.is_empty()),
+        "people register themselves"
+    );
+}
+
+#[test]
+fn a_role_is_granted_to_an_account_that_exists() {
+    let cluster = fake::FakeCluster::start(1);
+    assert!(fails(&cluster, "mesto admin grant nobody@example.com").contains("404"));
+    succeeds(&cluster, "mesto demo");
+    succeeds(
+        &cluster,
+        "mesto admin grant member@example.com --role admin",
+    );
+    assert_eq!(cluster.memory(0).roles["member@example.com"], "admin");
+}
+
+#[test]
+fn a_retry_carries_the_same_key_to_the_next_node() {
+    let cluster = fake::FakeCluster::start(2);
+    cluster.memory(0).unavailable = 1;
+    succeeds(&cluster, "mesto cluster transfer-leader");
+    let key = |node: usize| {
+        cluster
+            .memory(node)
+            .requests
+            .last()
+            .expect("it was asked")
+            .2
+            .clone()
+    };
+    assert!(!key(0).is_empty());
+    assert_eq!(key(0), key(1));
+}
+
+#[test]
+fn a_dead_node_is_passed_over_and_dead_nodes_are_given_up() {
+    let mut cluster = fake::FakeCluster::start(2);
+    drop(cluster.nodes.remove(0));
+    succeeds(&cluster, "mesto cluster transfer-leader");
+    cluster.nodes.clear();
+    let error = fails(&cluster, "mesto cluster transfer-leader --timeout-s 1");
+    assert!(
+        error.contains("no node answered") && error.contains("refused"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_operator_token_is_presented_and_never_shown() {
+    let cluster = fake::FakeCluster::start(1);
+    succeeds(&cluster, "mesto cluster transfer-leader");
+    let config = Config::load(&cluster.config()).expect("sound");
+    let token = config.operator_token().expect("it exists");
+    let sent = cluster
+        .memory(0)
+        .requests
+        .last()
+        .expect("it was asked")
+        .3
+        .clone();
+    assert_eq!(sent, format!("Bearer {}", token.expose()));
+    let client = Client::new(Vec::new(), Duration::from_secs(1))
+        .expect("a client")
+        .with_token(token.expose());
+    assert!(!format!("{client:?}").contains(token.expose()));
+}
+
+#[test]
+fn load_of_a_cluster_that_holds_is_good() {
+    let cluster = fake::FakeCluster::start(1);
+    let common = "--users 6 --desks 24 --seconds 1 --warmup-s 0 --quiet";
+    succeeds(&cluster, &format!("mesto load {common} --rate 200"));
+    succeeds(
+        &cluster,
+        &format!("mesto load {common} --rate 100 --arrivals even --json"),
+    );
+    succeeds(
+        &cluster,
+        &format!("mesto load {common} --clients 4 --mix book=1 --pattern hot"),
+    );
+    succeeds(
+        &cluster,
+        &format!("mesto load {common} --clients 4 --mix book=2,cancel=1 --pattern distinct"),
+    );
+    succeeds(
+        &cluster,
+        "mesto load --users 6 --desks 24 --quiet --fill 1200",
+    );
+    assert!(fails(&cluster, &format!("mesto load {common} --clients 7")).contains("raise --users"));
+    assert!(
+        fails(&cluster, "mesto load --users 6 --desks 24 --fill 9000000").contains("have room for")
+    );
+}
+
+#[test]
+fn load_notices_a_desk_that_was_given_twice() {
+    // Two nodes that do not replicate: each gives the same desks away.
+    let cluster = fake::FakeCluster::start(2);
+    let slug = "load-20";
+    fails(
+        &cluster,
+        "mesto load --users 4 --desks 20 --seconds 1 --warmup-s 0 --quiet --clients 4 --mix book=1 --pattern hot",
+    );
+    let space = cluster
+        .memory(0)
+        .spaces
+        .get(slug)
+        .or(cluster.memory(1).spaces.get(slug))
+        .cloned();
+    for node in 0..2 {
+        cluster
+            .memory(node)
+            .spaces
+            .insert(slug.to_owned(), space.clone().expect("one of them has it"));
+    }
+    let line = "mesto load --users 4 --desks 20 --seconds 2 --warmup-s 0 --quiet --clients 4 --mix book=1 --pattern hot";
+    assert_eq!(
+        fails(&cluster, line),
+        "",
+        "it ran to its end, and was not good"
+    );
+}
+
+#[test]
+fn load_notices_answers_that_no_correct_cluster_gives() {
+    let cluster = fake::FakeCluster::start(1);
+    let line =
+        "mesto load --users 2 --desks 4 --seconds 1 --warmup-s 0 --quiet --rate 50 --mix book=1";
+    cluster.memory(0).broken_bookings = Some(500);
+    assert_eq!(fails(&cluster, line), "");
+    cluster.memory(0).broken_bookings = Some(503);
+    assert_eq!(fails(&cluster, line), "", "nothing was served");
+}
+
+#[test]
+fn load_stays_on_this_machine_unless_told_otherwise() {
+    let cluster = fake::FakeCluster::start(1);
+    let error = fails(&cluster, "mesto load --server 192.0.2.1:80 --seconds 1");
+    assert!(error.contains("another machine"), "{error}");
+    assert!(cluster.memory(0).requests.is_empty());
+}

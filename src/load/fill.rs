@@ -20,8 +20,8 @@ use super::report::{Counters, Summary};
 use super::setup::{SLOT_S, SLOTS, Stage, rfc3339};
 use super::tally::{Outcome, Sample, Tally};
 use super::view::show;
+use crate::booking::command::MAX_IMPORT_ROWS;
 use crate::cli::{Client, Method};
-use crate::limits::IMPORT_ITEMS_MAX;
 
 const PATH: &str = "/api/v1/admin/bookings/import";
 /// Enough to keep the leader's log busy, few enough to keep the order of the calendar.
@@ -47,8 +47,8 @@ pub(super) async fn run(
     let view = (!args.quiet).then(|| progress(Arc::clone(&imported), bookings));
     let before = Counters::read(&stage.nodes).await;
     let began = Instant::now();
-    let pages = (0..bookings).step_by(IMPORT_ITEMS_MAX).map(|first| {
-        let last = (first + IMPORT_ITEMS_MAX as u64).min(bookings);
+    let pages = (0..bookings).step_by(MAX_IMPORT_ROWS).map(|first| {
+        let last = (first + MAX_IMPORT_ROWS as u64).min(bookings);
         page(stage, users as u64, first..last)
     });
     futures_util::stream::iter(pages)
@@ -101,7 +101,7 @@ fn page(stage: &Stage, users: u64, numbers: std::ops::Range<u64>) -> Value {
             })
         })
         .collect();
-    json!({ "bookings": rows })
+    json!({ "space": stage.slug, "bookings": rows })
 }
 
 /// Sends a page; answers how many of its bookings were taken, and how many were not.
@@ -117,10 +117,10 @@ async fn import(operator: &Client, page: Value, tally: &Tally) -> anyhow::Result
         retried: false,
         warmup: false,
     });
-    let imported = answer["imported"]
+    let accepted = answer["accepted"]
         .as_u64()
         .context("the answer to an import does not say how many were imported")?;
-    Ok((imported, rows.saturating_sub(imported)))
+    Ok((accepted, rows.saturating_sub(accepted)))
 }
 
 fn progress(imported: Arc<AtomicU64>, bookings: u64) -> tokio::task::JoinHandle<()> {

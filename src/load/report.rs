@@ -88,7 +88,11 @@ impl Summary {
             .filter(|(_, tally)| tally.total() > 0)
             .map(|(kind, tally)| (kind.name().to_owned(), kind_json(tally, seconds)))
             .collect();
-        let is_good = unexpected == 0 && doubles.is_empty() && answered > 0;
+        let served: u64 = kinds
+            .iter()
+            .map(|(_, tally)| tally.done + tally.conflicts)
+            .sum();
+        let is_good = unexpected == 0 && doubles.is_empty() && served > 0;
         let json = json!({
             "mode": way,
             "seconds": round(seconds),
@@ -248,9 +252,9 @@ fn lines(
     lines.extend(counters.lines(seconds));
     lines.push(
         if is_good {
-            "every answer was as it must be, and no desk was given twice"
+            "no answer was wrong, and no desk was given twice"
         } else {
-            "NOT GOOD: see above"
+            "NOT GOOD: something above is wrong, or nothing was served"
         }
         .to_owned(),
     );
