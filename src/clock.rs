@@ -29,7 +29,9 @@ impl Clock for SystemClock {
         // which is a clearer failure than a panic.
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            .map_or(0, |since| {
+                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            })
     }
 }
 
@@ -43,7 +45,9 @@ impl ManualClock {
     /// A clock that shows `now_ms`.
     #[must_use]
     pub fn new(now_ms: u64) -> Self {
-        Self { now_ms: Arc::new(AtomicU64::new(now_ms)) }
+        Self {
+            now_ms: Arc::new(AtomicU64::new(now_ms)),
+        }
     }
 
     /// Moves the clock forward.

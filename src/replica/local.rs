@@ -3,7 +3,7 @@
 //! It keeps its state in an ordered map, orders commands by a lock, and stamps them with the given clock as a leader
 //! would. A [`Fault`] makes it answer as a node in trouble does. It is deliberately not durable.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{ClusterView, Decided, NodeView, ProposeError, ReadError, Replica, Viewed};
 use crate::{
-    booking::{self, Instant, Order, Stamp, Store, StoreMut},
+    booking::{self, Instant, MemoryStore, Stamp, Store},
     clock::Clock,
 };
 
@@ -42,13 +42,10 @@ pub struct LocalReplica {
 
 #[derive(Debug, Default)]
 struct LocalState {
-    map: MapStore,
+    map: MemoryStore,
     index: u64,
     now_ms: u64,
 }
-
-#[derive(Debug, Default)]
-struct MapStore(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl LocalReplica {
     /// An empty replica that stamps its entries with `clock`.
@@ -72,7 +69,7 @@ impl LocalReplica {
     pub fn digest(&self) -> String {
         let state = self.state.read();
         let mut hasher = blake3::Hasher::new();
-        for (key, value) in &state.map.0 {
+        for (key, value) in state.map.iter() {
             hasher.update(&u64::try_from(key.len()).unwrap_or(u64::MAX).to_be_bytes());
             hasher.update(key);
             hasher.update(&u64::try_from(value.len()).unwrap_or(u64::MAX).to_be_bytes());
@@ -93,12 +90,22 @@ impl LocalReplica {
             let mut state = self.state.write();
             state.index += 1;
             state.now_ms = state.now_ms.max(self.clock.now_ms());
-            let stamp = Stamp { index: state.index, now: Instant::from_ms(state.now_ms) };
+            let stamp = Stamp {
+                index: state.index,
+                now: Instant::from_ms(state.now_ms),
+            };
             let reply = booking::apply(&mut state.map, stamp, command);
-            Decided { index: stamp.index, reply: Bytes::from(reply) }
+            Decided {
+                index: stamp.index,
+                reply: Bytes::from(reply),
+            }
         };
         self.applied.send_replace(decided.index);
-        if fault == Some(Fault::AnswerLost) { Err(ProposeError::Unknown) } else { Ok(decided) }
+        if fault == Some(Fault::AnswerLost) {
+            Err(ProposeError::Unknown)
+        } else {
+            Ok(decided)
+        }
     }
 
     fn readable(&self, linearizable: bool) -> Result<u64, ReadError> {
@@ -140,7 +147,13 @@ impl Replica for LocalReplica {
     fn view(&self, f: &mut dyn FnMut(&dyn Store, Viewed)) -> Result<(), ReadError> {
         self.readable(false)?;
         let state = self.state.read();
-        f(&state.map, Viewed { index: state.index, now_ms: state.now_ms });
+        f(
+            &state.map,
+            Viewed {
+                index: state.index,
+                now_ms: state.now_ms,
+            },
+        );
         Ok(())
     }
 
@@ -182,34 +195,5 @@ impl Replica for LocalReplica {
                 lag: Some(0),
             }],
         }
-    }
-}
-
-impl Store for MapStore {
-    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.0.get(key).cloned()
-    }
-
-    fn scan(&self, from: &[u8], to: &[u8], order: Order, limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
-        if !to.is_empty() && from >= to {
-            return Vec::new();
-        }
-        let end = if to.is_empty() { Bound::Unbounded } else { Bound::Excluded(to) };
-        let range = self.0.range::<[u8], _>((Bound::Included(from), end));
-        let copy = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
-        match order {
-            Order::Ascending => range.take(limit).map(copy).collect(),
-            Order::Descending => range.rev().take(limit).map(copy).collect(),
-        }
-    }
-}
-
-impl StoreMut for MapStore {
-    fn put(&mut self, key: &[u8], value: Vec<u8>) {
-        self.0.insert(key.to_vec(), value);
-    }
-
-    fn delete(&mut self, key: &[u8]) {
-        self.0.remove(key);
     }
 }
