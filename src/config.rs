@@ -36,6 +36,8 @@ use thiserror::Error;
 pub use address::{Address, AddressError};
 pub use secret::{MIN_SECRET_CHARS, Secret, SecretError, create_secret_file};
 
+use crate::limits::Limits;
+
 /// Overrides the data directory of the node that is started.
 pub const DATA_DIR_VARIABLE: &str = "MESTO_DATA_DIR";
 /// Overrides the secret that nodes authenticate each other with.
@@ -167,20 +169,28 @@ pub struct StorageSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpSettings {
-    /// The longest that a request may take, event streams excepted.
-    pub request_timeout_ms: u64,
-    /// How long a write waits for a leader before it is answered `no_leader`.
-    pub no_leader_wait_ms: u64,
+    /// The longest that a request may take as a whole; event streams are excepted.
+    pub request_ms: u64,
+    /// The time a connection may take to send the header of a request, or stay idle between two.
+    pub header_read_ms: u64,
+    /// How long a write waits for a leader and its decision.
+    pub write_ms: u64,
+    /// How long a linearizable read waits for its barrier.
+    pub read_ms: u64,
     /// How long a read waits for `Mesto-Min-Index`.
     pub min_index_wait_ms: u64,
     /// The longest body of a request.
     pub max_body_kb: u64,
-    /// The longest body of an administrative request that carries a whole plan or an import.
-    pub max_admin_body_kb: u64,
+    /// The longest body of an administrative request that carries a whole space or an import.
+    pub max_page_body_kb: u64,
     /// The most requests in work at one time; more are answered 503 at once.
     pub max_inflight_requests: usize,
+    /// The most open connections of clients.
+    pub max_connections: usize,
     /// The most open event streams.
     pub max_event_streams: usize,
+    /// After how long a silence an event stream gets a comment.
+    pub event_keep_alive_ms: u64,
     /// How long requests in flight may take to end when the node is stopped.
     pub shutdown_grace_ms: u64,
 }
@@ -195,13 +205,15 @@ pub struct SignInSettings {
     pub max_failures_per_address: u32,
     /// The window in which failures are counted.
     pub failure_window_s: u64,
-    /// How many passwords are hashed at one time.
+    /// How many passwords are hashed at one time; 0 for as many as there are cores.
     pub hash_workers: usize,
     /// How many more may wait for their turn; more are answered 503 at once.
     pub hash_queue: usize,
+    /// How long they may wait for it.
+    pub hash_wait_ms: u64,
     /// How long an access token is valid.
     pub access_token_ttl_s: u64,
-    /// How long a session may be refreshed.
+    /// How long a session can be refreshed.
     pub refresh_token_ttl_s: u64,
 }
 
@@ -272,13 +284,17 @@ impl Default for StorageSettings {
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
-            request_timeout_ms: 10_000,
-            no_leader_wait_ms: 3_000,
-            min_index_wait_ms: 2_000,
+            request_ms: 30_000,
+            header_read_ms: 30_000,
+            write_ms: 5_000,
+            read_ms: 3_000,
+            min_index_wait_ms: 5_000,
             max_body_kb: 64,
-            max_admin_body_kb: 1_024,
+            max_page_body_kb: 1_024,
             max_inflight_requests: 1_024,
+            max_connections: 4_096,
             max_event_streams: 1_024,
+            event_keep_alive_ms: 15_000,
             shutdown_grace_ms: 5_000,
         }
     }
@@ -289,9 +305,10 @@ impl Default for SignInSettings {
         Self {
             max_failures_per_account: 10,
             max_failures_per_address: 300,
-            failure_window_s: 300,
-            hash_workers: 2,
-            hash_queue: 256,
+            failure_window_s: 900,
+            hash_workers: 0,
+            hash_queue: 512,
+            hash_wait_ms: 20_000,
             access_token_ttl_s: 900,
             refresh_token_ttl_s: 30 * 24 * 3_600,
         }
@@ -412,6 +429,33 @@ impl Config {
     /// The token that operators' commands present: from the environment, or its file.
     pub fn operator_token(&self) -> Result<Secret, SecretError> {
         Secret::load(OPERATOR_TOKEN_VARIABLE, &self.security.operator_token_file)
+    }
+
+    /// What of it the HTTP server and the service layer keep to.
+    pub fn limits(&self) -> Limits {
+        let bytes = |kb: u64| usize::try_from(kb.saturating_mul(1_024)).unwrap_or(usize::MAX);
+        let (http, sign_in) = (&self.http, &self.sign_in);
+        Limits {
+            requests_in_flight: http.max_inflight_requests,
+            connections: http.max_connections,
+            request_ms: http.request_ms,
+            header_read_ms: http.header_read_ms,
+            write_ms: http.write_ms,
+            read_ms: http.read_ms,
+            min_index_wait_ms: http.min_index_wait_ms,
+            access_token_s: sign_in.access_token_ttl_s,
+            refresh_token_s: sign_in.refresh_token_ttl_s,
+            body_bytes: bytes(http.max_body_kb),
+            page_body_bytes: bytes(http.max_page_body_kb),
+            password_hashes: sign_in.hash_workers,
+            password_queue: sign_in.hash_queue,
+            password_wait_ms: sign_in.hash_wait_ms,
+            failed_sign_ins_per_account: sign_in.max_failures_per_account,
+            failed_sign_ins_per_address: sign_in.max_failures_per_address,
+            failed_sign_ins_window_ms: sign_in.failure_window_s.saturating_mul(1_000),
+            event_streams: http.max_event_streams,
+            event_keep_alive_ms: http.event_keep_alive_ms,
+        }
     }
 
     /// What is allowed but deserves a line in the log at start.

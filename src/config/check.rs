@@ -225,28 +225,20 @@ fn storage(config: &Config, found: &mut Found) {
 
 fn http(config: &Config, found: &mut Found) {
     let http = &config.http;
-    found.range(
-        "http.request_timeout_ms",
-        http.request_timeout_ms,
-        100,
-        600_000,
-    );
-    found.range(
-        "http.no_leader_wait_ms",
-        http.no_leader_wait_ms,
-        0,
-        http.request_timeout_ms,
-    );
+    found.range("http.request_ms", http.request_ms, 100, 600_000);
+    found.range("http.header_read_ms", http.header_read_ms, 100, 600_000);
+    found.range("http.write_ms", http.write_ms, 100, http.request_ms);
+    found.range("http.read_ms", http.read_ms, 100, http.request_ms);
     found.range(
         "http.min_index_wait_ms",
         http.min_index_wait_ms,
         0,
-        http.request_timeout_ms,
+        http.request_ms,
     );
     found.range("http.max_body_kb", http.max_body_kb, 4, 1_024);
     found.range(
-        "http.max_admin_body_kb",
-        http.max_admin_body_kb,
+        "http.max_page_body_kb",
+        http.max_page_body_kb,
         http.max_body_kb,
         65_536,
     );
@@ -256,11 +248,18 @@ fn http(config: &Config, found: &mut Found) {
         8,
         1_000_000,
     );
+    found.count("http.max_connections", http.max_connections, 8, 1_000_000);
     found.count(
         "http.max_event_streams",
         http.max_event_streams,
         0,
         1_000_000,
+    );
+    found.range(
+        "http.event_keep_alive_ms",
+        http.event_keep_alive_ms,
+        1_000,
+        600_000,
     );
     found.range("http.shutdown_grace_ms", http.shutdown_grace_ms, 0, 600_000);
 }
@@ -285,8 +284,14 @@ fn sign_in(config: &Config, found: &mut Found) {
         1,
         24 * 3_600,
     );
-    found.count("sign_in.hash_workers", limits.hash_workers, 1, 256);
+    found.count("sign_in.hash_workers", limits.hash_workers, 0, 256);
     found.count("sign_in.hash_queue", limits.hash_queue, 0, 100_000);
+    found.range(
+        "sign_in.hash_wait_ms",
+        limits.hash_wait_ms,
+        100,
+        config.http.request_ms,
+    );
     found.range(
         "sign_in.access_token_ttl_s",
         limits.access_token_ttl_s,

@@ -82,6 +82,15 @@ fn every_default_is_written_and_explained_in_the_committed_file() {
 }
 
 #[test]
+fn the_limits_are_those_of_the_file() {
+    assert_eq!(parse(ONE_NODE).expect("sound").limits(), Limits::default());
+    let text = "[http]\nmax_body_kb = 8\nwrite_ms = 700\n[sign_in]\nfailure_window_s = 60";
+    let limits = with(text).expect("sound").limits();
+    assert_eq!((limits.body_bytes, limits.write_ms), (8_192, 700));
+    assert_eq!(limits.failed_sign_ins_window_ms, 60_000);
+}
+
+#[test]
 fn paths_start_from_the_file() {
     let config = parse(ONE_NODE).expect("sound");
     assert_eq!(
@@ -175,10 +184,10 @@ fn elections_must_leave_room_for_heartbeats() {
         ("[raft]\nheartbeat_ms = 0", "raft.heartbeat_ms"),
         ("[raft]\nmax_append_entries = 0", "raft.max_append_entries"),
         (
-            "[http]\nno_leader_wait_ms = 20_000",
-            "http.no_leader_wait_ms",
+            "[http]\nwrite_ms = 40_000",
+            "http.write_ms",
         ),
-        ("[sign_in]\nhash_workers = 0", "sign_in.hash_workers"),
+        ("[sign_in]\nhash_workers = 257", "sign_in.hash_workers"),
         ("[cluster]\nname = \"\"", "cluster.name"),
         ("[log]\nlevel = \"loud\"", "log.level"),
         ("[log]\nlevel = \"info,mesto::http=loud\"", "log.level"),
