@@ -38,6 +38,9 @@ mod transport;
 mod types;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use app::{App, Clock, Stamp};
 pub use machine::Blocking;
 pub use node::{

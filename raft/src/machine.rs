@@ -142,7 +142,8 @@ pub(crate) struct Machine {
     blocking: Blocking,
     progress: Arc<Progress>,
     current: Arc<Mutex<Option<(SnapshotMeta, String)>>>,
-    group: Group,
+    /// In a mutex only to make it `Sync`, which a transaction is not; it is never locked.
+    group: Mutex<Group>,
 }
 
 /// Entries that were decided and wait to be written together.
@@ -178,6 +179,7 @@ impl Machine {
             record,
             ..Group::default()
         };
+        let group = Mutex::new(group);
         let current = Arc::new(Mutex::new(current));
         let machine = Self {
             state,
@@ -193,15 +195,12 @@ impl Machine {
     }
 
     fn decide(&mut self, entry: Entry, responder: Option<ApplyResponder<Types>>) {
-        let group = &mut self.group;
+        let group = self.group.get_mut();
         let log_id = entry.log_id;
-        let next = group.last.map_or_else(
-            || group.record.log_id.map_or(0, |id| id.index + 1),
-            |id| id.index + 1,
-        );
-        assert_eq!(
-            log_id.index, next,
-            "entries are applied in order, without a gap"
+        let before = group.last.map(StoredLogId::from).or(group.record.log_id);
+        assert!(
+            before.is_none_or(|before| before.index < log_id.index),
+            "entries are applied in order, each once"
         );
         let reply = match entry.payload {
             EntryPayload::Blank => Reply::default(),
@@ -233,28 +232,28 @@ impl Machine {
     }
 
     async fn write_group(&mut self) -> Result<(), io::Error> {
-        let Some(last) = self.group.last.take() else {
+        let group = self.group.get_mut();
+        let Some(last) = group.last.take() else {
             return Ok(());
         };
-        self.group.record.log_id = Some(last.into());
+        group.record.log_id = Some(last.into());
         completed(|done| self.log.when_written(last.index, done)).await?;
-        let transaction = self
-            .group
+        let transaction = group
             .transaction
             .take()
             .unwrap_or_else(|| self.state.transaction());
-        let record = codec::encode(&self.group.record);
+        let record = codec::encode(&group.record);
         let applied = Applied {
             index: last.index,
-            now_ms: self.group.now_ms,
+            now_ms: group.now_ms,
             record,
         };
         self.state
             .commit(transaction, applied)
             .map_err(io::Error::other)?;
-        self.progress.record.lock().clone_from(&self.group.record);
+        self.progress.record.lock().clone_from(&group.record);
         self.progress.applied.send_replace(last.index);
-        for (responder, reply) in self.group.answers.drain(..) {
+        for (responder, reply) in group.answers.drain(..) {
             if let Some(responder) = responder {
                 responder.send(reply);
             }
@@ -268,7 +267,7 @@ impl RaftStateMachine<Types> for Machine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        let record = &self.group.record;
+        let record = self.group.get_mut().record.clone();
         Ok((record.log_id.map(LogId::from), record.stored_membership()?))
     }
 
@@ -279,7 +278,7 @@ impl RaftStateMachine<Types> for Machine {
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
             self.decide(entry, responder);
-            if self.group.answers.len() >= MAX_GROUP_ENTRIES {
+            if self.group.get_mut().answers.len() >= MAX_GROUP_ENTRIES {
                 self.write_group().await?;
             }
         }
@@ -319,7 +318,7 @@ impl RaftStateMachine<Types> for Machine {
                 "the installed snapshot is not the one that was announced",
             ));
         }
-        self.group = Group {
+        *self.group.get_mut() = Group {
             now_ms: applied.now_ms,
             record: record.clone(),
             ..Group::default()

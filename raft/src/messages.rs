@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::node::ControlError;
+use crate::submit::Traced;
 use crate::types::{NodeId, SnapshotMeta, StorageId, Types, Vote};
 use crate::wire::ClusterId;
 
@@ -46,7 +47,7 @@ pub(crate) enum Outcome {
 /// Commands for the leader.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ProposeBatch {
-    pub(crate) commands: Vec<Bytes>,
+    pub(crate) commands: Vec<Traced>,
 }
 
 /// Who a node is.

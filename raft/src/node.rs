@@ -40,7 +40,7 @@ use crate::messages::{Outcome, ProposeBatch};
 use crate::network::Network;
 use crate::peers::{CallError, Identity, Peers};
 use crate::receiver::Receiver;
-use crate::submit::{Queue, Submission, batcher};
+use crate::submit::{Queue, Submission, Traced, batcher};
 use crate::transport::{Lane, Receive, Transport};
 use crate::types::{Command, Member, NodeId, StorageId, Types};
 use crate::wire::{ClusterKey, Kind};
@@ -331,15 +331,20 @@ impl Node {
     /// Has `command` decided and gives its reply; ends within `deadline`.
     ///
     /// The command may be handed to consensus more than once, after a failure that leaves its fate unknown. The
-    /// application must therefore know it again.
+    /// application must therefore know it again. `request_id` is for log lines, on this node and on the leader.
     pub async fn propose(
         &self,
         command: Bytes,
         deadline: Duration,
+        request_id: &str,
     ) -> Result<Decided, ProposeError> {
         if command.len() > MAX_COMMAND_BYTES {
             return Err(ProposeError::TooLarge);
         }
+        let command = Traced {
+            request_id: Arc::from(request_id),
+            bytes: command,
+        };
         let end = Instant::now() + deadline;
         let mut server = self.inner.raft.server_metrics();
         let mut uncertain = false;
@@ -359,7 +364,14 @@ impl Node {
                     ProposeError::NoLeader
                 });
             }
-            let _ = tokio::time::timeout(pause, server.changed()).await;
+            if let Ok(Err(_)) = tokio::time::timeout(pause, server.changed()).await {
+                // Consensus has ended, so there is nothing more to wait for.
+                return Err(if uncertain {
+                    ProposeError::Unknown
+                } else {
+                    ProposeError::NoLeader
+                });
+            }
         }
     }
 
@@ -432,13 +444,17 @@ impl Node {
         }
     }
 
-    /// Stops this node: hands leadership over where it leads, then ends its tasks.
-    pub async fn stop(&self) {
+    /// Hands leadership over where this node leads, so that stopping it is hardly noticed.
+    pub async fn step_down(&self) {
         if self.inner.raft.is_leader()
             && let Err(error) = self.inner.hand_over(None).await
         {
             tracing::warn!(%error, "leadership was not handed over");
         }
+    }
+
+    /// Stops this node at once; see [`Node::step_down`].
+    pub async fn stop(&self) {
         self.inner.barrier.write().take();
         for task in self.tasks.lock().drain(..) {
             task.abort();
@@ -469,7 +485,7 @@ impl Inner {
     }
 
     /// One try: into the log where this node leads, to the leader where it may be forwarded.
-    async fn submit(&self, command: &Bytes, end: Instant, may_forward: bool) -> Outcome {
+    async fn submit(&self, command: &Traced, end: Instant, may_forward: bool) -> Outcome {
         let queue = match self.route() {
             Route::Here => &self.local,
             Route::To(_) if may_forward => &self.remote,
@@ -486,11 +502,15 @@ impl Inner {
     }
 
     /// Commands that a peer forwarded. They are never forwarded again: one hop at most.
-    pub(crate) async fn propose_for_peer(&self, commands: Vec<Bytes>) -> Vec<Outcome> {
+    pub(crate) async fn propose_for_peer(&self, commands: Vec<Traced>) -> Vec<Outcome> {
         let end = Instant::now() + FORWARD_TIMEOUT.mul_f32(0.9);
-        let tries = commands
-            .iter()
-            .map(|command| self.submit(command, end, false));
+        let tries = commands.iter().map(|command| async move {
+            let outcome = self.submit(command, end, false).await;
+            if let Outcome::Applied { index, .. } = &outcome {
+                tracing::info!(request_id = %command.request_id, index, "decided for a peer");
+            }
+            outcome
+        });
         futures_util::future::join_all(tries).await
     }
 
@@ -581,7 +601,7 @@ async fn write_batch(raft: Raft<Types, Machine>, clock: Arc<dyn Clock>, batch: V
         .iter()
         .map(|submission| Command {
             stamp_ms,
-            bytes: submission.command.clone(),
+            bytes: submission.command.bytes.clone(),
         })
         .collect();
     let mut answers = match raft.client_write_many(commands).await {

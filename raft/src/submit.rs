@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::messages::Outcome;
@@ -21,9 +22,16 @@ pub(crate) const MAX_BATCH_COMMANDS: usize = 512;
 /// The most bytes in one batch, unless a single command is longer.
 pub(crate) const MAX_BATCH_BYTES: usize = 1 << 20;
 
+/// A command and the id of the request that it came with, which follows it into the leader's log lines.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Traced {
+    pub(crate) request_id: Arc<str>,
+    pub(crate) bytes: Bytes,
+}
+
 /// A command on its way into a batch.
 pub(crate) struct Submission {
-    pub(crate) command: Bytes,
+    pub(crate) command: Traced,
     /// Set by whoever comes first: the batcher that sends it, or the proposer that gives it up.
     claimed: Arc<AtomicBool>,
     answer: oneshot::Sender<Outcome>,
@@ -61,7 +69,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// Puts a command in; `None` where the queue is full or closed.
-    pub(crate) fn put(&self, command: Bytes) -> Option<Ticket> {
+    pub(crate) fn put(&self, command: Traced) -> Option<Ticket> {
         let (answer, receiver) = oneshot::channel();
         let claimed = Arc::new(AtomicBool::new(false));
         let submission = Submission {
@@ -115,7 +123,7 @@ fn gather(first: Submission, receiver: &mut mpsc::Receiver<Submission>) -> Vec<S
     let mut batch = Vec::new();
     let mut next = Some(first);
     while let Some(submission) = next.take() {
-        bytes += submission.command.len();
+        bytes += submission.command.bytes.len();
         if submission.claim() {
             batch.push(submission);
         }
@@ -131,6 +139,13 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+
+    fn traced(bytes: &'static [u8]) -> Traced {
+        Traced {
+            request_id: Arc::from("test"),
+            bytes: Bytes::from_static(bytes),
+        }
+    }
 
     type Sizes = Arc<Mutex<Vec<usize>>>;
 
@@ -161,12 +176,12 @@ mod tests {
     async fn what_arrives_meanwhile_travels_together() {
         let gate = Arc::new(Semaphore::new(0));
         let (queue, sizes) = recorder(100, &gate);
-        let first = queue.put(Bytes::from_static(b"a")).expect("room");
+        let first = queue.put(traced(b"a")).expect("room");
         while sizes.lock().expect("no panic holds it").is_empty() {
             tokio::task::yield_now().await;
         }
         let rest: Vec<_> = (0..10)
-            .map(|_| queue.put(Bytes::from_static(b"b")).expect("room"))
+            .map(|_| queue.put(traced(b"b")).expect("room"))
             .collect();
         gate.add_permits(2);
         assert!(matches!(
@@ -190,14 +205,14 @@ mod tests {
     async fn a_withdrawn_command_is_never_sent_and_a_full_queue_refuses() {
         let gate = Arc::new(Semaphore::new(0));
         let (queue, sizes) = recorder(2, &gate);
-        let sent = queue.put(Bytes::from_static(b"a")).expect("room");
+        let sent = queue.put(traced(b"a")).expect("room");
         while sizes.lock().expect("no panic holds it").is_empty() {
             tokio::task::yield_now().await;
         }
         assert!(!sent.withdraw(), "it is on its way");
         // The batcher itself holds one more while it waits for the first batch to end.
         let mut waiting = Vec::new();
-        while let Some(ticket) = queue.put(Bytes::from_static(b"b")) {
+        while let Some(ticket) = queue.put(traced(b"b")) {
             waiting.push(ticket);
             tokio::task::yield_now().await;
         }

@@ -1,0 +1,386 @@
+//! Clusters in one process, on simulated time.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mesto_storage::MemoryDisk;
+
+use super::harness::{Cluster, address, place};
+use crate::node::{ControlError, ProposeError, ReadError, Tuning};
+use crate::runtime::{random_u128, seed_this_thread};
+use crate::types::StorageId;
+
+const SOON: Duration = Duration::from_secs(2);
+
+fn command(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_is_decided_through_any_node_and_read_on_any_node() {
+    seed_this_thread(1);
+    let cluster = Cluster::new(3, Tuning::default()).await;
+    let mut last = 0;
+    for (id, name) in [(1, "one"), (2, "two"), (3, "three")] {
+        let decided = cluster.propose(id, &format!("desk={name}")).await;
+        assert!(decided.index > last, "the log goes on");
+        last = decided.index;
+        for reader in [1, 2, 3] {
+            let index = cluster.nodes[&reader]
+                .read_barrier(SOON)
+                .await
+                .expect("a quorum is there");
+            assert!(index >= last, "a read sees every acknowledged write");
+            assert_eq!(
+                cluster.value(reader, "desk").as_deref(),
+                Some(format!("={name}").as_str())
+            );
+        }
+    }
+    let seen = cluster.converge().await;
+    assert!(
+        seen.windows(2).all(|pair| pair[0] == pair[1]),
+        "equal index, equal digest: {seen:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_commands_at_once_are_each_decided_once() {
+    seed_this_thread(2);
+    let cluster = Cluster::new(3, Tuning::default()).await;
+    let before = cluster.wires.frames.load(Ordering::SeqCst);
+    let proposals = (0..600_u64).map(|number| {
+        let node = cluster.nodes[&(number % 3 + 1)].clone();
+        async move {
+            node.propose(command(&format!("desk-{number}=x")), SOON, "test")
+                .await
+                .expect("it is decided")
+                .index
+        }
+    });
+    let mut indexes = futures_util::future::join_all(proposals).await;
+    let frames = cluster.wires.frames.load(Ordering::SeqCst) - before;
+    indexes.sort_unstable();
+    indexes.dedup();
+    assert_eq!(indexes.len(), 600, "every command has an entry of its own");
+    assert!(frames < 200, "they travel in batches: {frames} frames");
+}
+
+#[tokio::test(start_paused = true)]
+async fn service_goes_on_without_the_leader_and_nothing_acknowledged_is_lost() {
+    seed_this_thread(3);
+    let mut cluster = Cluster::new(3, Tuning::default()).await;
+    for round in 0..5 {
+        let leader = cluster.leader().await;
+        let through = cluster.any_but(leader);
+        let key = format!("round-{round}");
+        let first = cluster.propose(leader, &format!("{key}=a")).await;
+        cluster.kill(leader).await;
+        let killed = tokio::time::Instant::now();
+        // The same command again, after a failover: answered as the first time, not applied twice.
+        let again = cluster.propose(through, &format!("{key}=a")).await;
+        assert!(
+            killed.elapsed() < Duration::from_millis(1_500),
+            "no service for {:?}",
+            killed.elapsed()
+        );
+        assert_eq!(again.reply, first.reply);
+        cluster.start(leader).await;
+        let seen = cluster.converge().await;
+        assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");
+    }
+    for round in 0..5 {
+        assert_eq!(
+            cluster.value(1, &format!("round-{round}")).as_deref(),
+            Some("=a")
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_minority_neither_acknowledges_nor_answers_linearizable_reads() {
+    seed_this_thread(4);
+    let cluster = Cluster::new(3, Tuning::default()).await;
+    let leader = cluster.leader().await;
+    cluster.cut(leader, true);
+    let alone = &cluster.nodes[&leader];
+    let written = alone.propose(command("desk=alone"), SOON, "test").await;
+    assert!(
+        matches!(written, Err(ProposeError::Unknown | ProposeError::NoLeader)),
+        "{written:?}"
+    );
+    assert_eq!(alone.read_barrier(SOON).await, Err(ReadError::NoLeader));
+    let other = cluster.any_but(leader);
+    let decided = cluster.propose(other, "desk=majority").await;
+    assert!(
+        alone
+            .staleness()
+            .is_none_or(|age| age > Duration::from_secs(1))
+    );
+    cluster.cut(leader, false);
+    let index = alone
+        .read_barrier(Duration::from_secs(5))
+        .await
+        .expect("it is back");
+    assert!(index >= decided.index);
+    assert_eq!(cluster.value(leader, "desk"), cluster.value(other, "desk"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_nodes_restart_and_still_have_everything() {
+    seed_this_thread(5);
+    let mut cluster = Cluster::new(3, Tuning::default()).await;
+    for number in 0..50 {
+        cluster
+            .propose(number % 3 + 1, &format!("desk-{number}=taken"))
+            .await;
+    }
+    for id in 1..=3 {
+        cluster.kill(id).await;
+    }
+    for id in 1..=3 {
+        cluster.start(id).await;
+    }
+    cluster.leader().await;
+    cluster.nodes[&2]
+        .read_barrier(SOON)
+        .await
+        .expect("a quorum is there");
+    for number in 0..50 {
+        assert_eq!(
+            cluster.value(2, &format!("desk-{number}")).as_deref(),
+            Some("=taken")
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_away_catches_up_by_log_and_by_snapshot() {
+    seed_this_thread(6);
+    let tuning = Tuning {
+        snapshot_every_entries: 50,
+        keep_log_entries: 10,
+        ..Tuning::default()
+    };
+    let mut cluster = Cluster::new(3, tuning).await;
+    let leader = cluster.leader().await;
+    let away = cluster.any_but(leader);
+    cluster.kill(away).await;
+    for number in 0..20 {
+        cluster.propose(leader, &format!("short-{number}=x")).await;
+    }
+    cluster.start(away).await;
+    cluster.converge().await;
+    cluster.kill(away).await;
+    for number in 0..400 {
+        cluster.propose(leader, &format!("long-{number}=x")).await;
+    }
+    let purged = cluster.nodes[&leader]
+        .status()
+        .purged
+        .expect("the log was purged behind a snapshot");
+    assert!(purged > 100, "purged up to {purged}");
+    cluster.start(away).await;
+    let seen = cluster.converge().await;
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");
+    assert_eq!(cluster.value(away, "long-399").as_deref(), Some("=x"));
+    assert!(
+        cluster.nodes[&away]
+            .status()
+            .snapshot
+            .expect("it was sent one")
+            > 100
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn leadership_is_handed_over_without_a_gap() {
+    seed_this_thread(7);
+    let cluster = Cluster::new(3, Tuning::default()).await;
+    let leader = cluster.leader().await;
+    let began = tokio::time::Instant::now();
+    cluster.nodes[&leader]
+        .transfer_leader(None)
+        .await
+        .expect("it is handed over");
+    let through = cluster.any_but(leader);
+    cluster.propose(through, "desk=after").await;
+    assert!(
+        began.elapsed() < Duration::from_millis(100),
+        "no service for {:?}",
+        began.elapsed()
+    );
+    assert_ne!(cluster.leader().await, leader);
+    let refused = cluster.nodes[&leader].transfer_leader(Some(9)).await;
+    assert!(
+        matches!(refused, Err(ControlError::Refused(_))),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn bootstrap_happens_once() {
+    seed_this_thread(8);
+    let cluster = Cluster::new(3, Tuning::default()).await;
+    let founders: BTreeMap<_, _> = (1..=3).map(|id| (id, place(id))).collect();
+    for id in 1..=3 {
+        let again = cluster.nodes[&id].initialize(founders.clone()).await;
+        assert_eq!(again, Err(ControlError::AlreadyInitialized));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_come_and_go_and_a_removed_id_never_returns() {
+    seed_this_thread(9);
+    let mut cluster = Cluster::new(3, Tuning::default()).await;
+    cluster.propose(1, "desk=before").await;
+    cluster.start(4).await;
+    cluster.nodes[&2]
+        .add_node(4, place(4))
+        .await
+        .expect("a fresh node is taken in");
+    cluster.converge().await;
+    assert_eq!(cluster.value(4, "desk").as_deref(), Some("=before"));
+    let leader = cluster.leader().await;
+    let gone = [1, 2, 3]
+        .into_iter()
+        .find(|id| *id != leader)
+        .expect("two followers");
+    cluster.nodes[&leader]
+        .remove_node(gone)
+        .await
+        .expect("a follower is removed");
+    cluster.propose(leader, "desk=after").await;
+    let removed = cluster.nodes.remove(&gone).expect("it still runs");
+    assert!(
+        removed
+            .propose(command("desk=ghost"), SOON, "test")
+            .await
+            .is_err(),
+        "a removed node is not heard"
+    );
+    assert_eq!(cluster.value(leader, "desk").as_deref(), Some("=after"));
+    let back = cluster.nodes[&leader].add_node(gone, place(gone)).await;
+    assert!(matches!(back, Err(ControlError::Refused(_))), "{back:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wiped_disk_is_refused_under_its_old_id() {
+    seed_this_thread(10);
+    let mut cluster = Cluster::new(3, Tuning::default()).await;
+    let leader = cluster.leader().await;
+    let wiped = cluster.any_but(leader);
+    cluster.kill(wiped).await;
+    cluster
+        .disks
+        .insert(wiped, (MemoryDisk::new(), StorageId(random_u128())));
+    cluster.start(wiped).await;
+    cluster.propose(leader, "desk=two-of-three").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let status = cluster.nodes[&wiped].status();
+    assert_eq!(
+        (status.cluster, status.applied, status.leader),
+        (None, 0, None),
+        "it was not admitted"
+    );
+    // With the other follower gone too there is no quorum, and the wiped node must not make one.
+    let last = [1, 2, 3]
+        .into_iter()
+        .find(|id| ![leader, wiped].contains(id))
+        .expect("three nodes");
+    cluster.kill(last).await;
+    let written = cluster.nodes[&leader]
+        .propose(command("desk=lost"), SOON, "test")
+        .await;
+    assert!(written.is_err(), "a wiped disk voted: {written:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_secret_is_not_heard() {
+    seed_this_thread(11);
+    let mut cluster = Cluster::new(3, Tuning::default()).await;
+    cluster.secret = b"another";
+    cluster.start(4).await;
+    let refused = cluster.nodes[&1].add_node(4, place(4)).await;
+    assert!(
+        matches!(refused, Err(ControlError::Refused(_))),
+        "{refused:?}"
+    );
+    assert!(
+        cluster.wires.frames.load(Ordering::SeqCst) > 0,
+        "{}",
+        address(4)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicated_time_never_runs_backwards() {
+    seed_this_thread(12);
+    let cluster = Cluster::new(3, Tuning::default()).await;
+    let now = |id| cluster.nodes[&id].state().applied().now_ms;
+    cluster.clock.set(5_000);
+    cluster.propose(1, "a=1").await;
+    cluster.clock.set(1_000);
+    cluster.propose(2, "b=1").await;
+    cluster.converge().await;
+    assert_eq!([now(1), now(2), now(3)], [5_000; 3]);
+    cluster.clock.set(6_000);
+    cluster.propose(3, "c=1").await;
+    cluster.converge().await;
+    assert_eq!([now(1), now(2), now(3)], [6_000; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_is_too_long_is_refused() {
+    seed_this_thread(13);
+    let cluster = Cluster::new(1, Tuning::default()).await;
+    let long = Bytes::from(vec![b'x'; crate::MAX_COMMAND_BYTES + 1]);
+    assert_eq!(
+        cluster.nodes[&1].propose(long, SOON, "test").await,
+        Err(ProposeError::TooLarge)
+    );
+    let longest = Bytes::from([b"k=".to_vec(), vec![b'x'; 5_000]].concat());
+    cluster.nodes[&1]
+        .propose(longest, SOON, "test")
+        .await
+        .expect("within the bound");
+}
+
+/// What happens in a run that is the same for the same seed.
+fn trace(seed: u64) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    runtime.expect("a runtime").block_on(async {
+        seed_this_thread(seed);
+        let mut cluster = Cluster::new(3, Tuning::default()).await;
+        let mut trace = Vec::new();
+        let began = tokio::time::Instant::now();
+        for round in 0..3 {
+            let leader = cluster.leader().await;
+            let decided = cluster
+                .propose(cluster.any_but(leader), &format!("round={round}"))
+                .await;
+            cluster.kill(leader).await;
+            let next = cluster.leader().await;
+            cluster.start(leader).await;
+            let seen = cluster.converge().await;
+            let frames = cluster.wires.frames.load(Ordering::SeqCst);
+            trace.push(format!(
+                "{leader} {decided:?} {next} {seen:?} {frames} {:?}",
+                began.elapsed()
+            ));
+        }
+        trace
+    })
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let first = trace(42);
+    assert_eq!(first, trace(42));
+    assert_ne!(first, trace(43), "another seed draws other time-outs");
+}
