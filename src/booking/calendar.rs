@@ -242,6 +242,7 @@ impl From<OpeningHours> for [Vec<Opening>; 7] {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
 

@@ -212,7 +212,8 @@ pub enum Command {
     },
     /// Erases an account: personal data, credential and sessions go, upcoming bookings are
     /// cancelled, past ones stay as statistics. The user or an admin. Asking again for an erased
-    /// user (admin, operator, system) cancels what a first, bounded, pass left.
+    /// user (admin, operator, system) cancels what a first, bounded, pass left. Remembered answers
+    /// to the user's own commands go when they are forgotten, within two days.
     DeleteUser {
         /// Whose.
         user: UserId,

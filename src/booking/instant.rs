@@ -187,6 +187,7 @@ impl From<Interval> for (Instant, Instant) {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
 

@@ -106,6 +106,7 @@ impl fmt::Debug for KeySecret {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
 

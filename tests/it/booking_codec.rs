@@ -5,6 +5,8 @@
 //! of format (with a new version byte) run the tests with `MESTO_WRITE_GOLDEN=1` and look at the
 //! difference.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use crate::booking_world::{World, hall_draft, moment, space_details};
 use mesto::booking::account::Role;
 use mesto::booking::calendar::Closure;
@@ -20,6 +22,7 @@ use mesto::booking::{
     Refusal, Reply, Stamp, StoreMut, apply, decode_reply, query,
 };
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -341,10 +344,15 @@ fn refusals() -> Vec<Refusal> {
     ]
 }
 
-/// Applies every command in turn; the store, and the replies by name, come back.
+/// Applies every command in turn. Comes back: the store as it was before sessions were closed and
+/// the account erased, when it held something of every kind; and the replies by name.
 fn history() -> (MemoryStore, Vec<(String, Vec<u8>)>) {
     let (mut store, mut replies) = (MemoryStore::new(), Vec::new());
+    let mut fullest = None;
     for ((name, envelope), index) in envelopes().into_iter().zip(1..) {
+        if name == "close_session" {
+            fullest = Some(store.clone());
+        }
         let stamp = Stamp {
             index,
             now: moment(1, 420),
@@ -357,7 +365,7 @@ fn history() -> (MemoryStore, Vec<(String, Vec<u8>)>) {
         );
         replies.push((name.to_owned(), reply));
     }
-    (store, replies)
+    (fullest.expect("a session is closed"), replies)
 }
 
 fn golden_lines() -> Vec<(String, Vec<u8>)> {
@@ -443,17 +451,27 @@ fn the_golden_bytes_still_open() {
         history().0,
         "a state of old bytes is the state of today"
     );
+    let kinds: BTreeSet<u8> = store.iter().map(|(key, _)| key[0]).collect();
+    assert_eq!(
+        kinds.len(),
+        20,
+        "records of every kind but the event floor: {kinds:02x?}"
+    );
     let desk = query::desk(&store, DeskId::from_number(0x5_0000)).unwrap();
     assert_eq!(
         (desk.label.as_str(), desk.rotation_degrees, desk.active),
         ("A-12", 90, false)
     );
+    assert_eq!(query::desk_occupied(&store, &desk, interval()).len(), 1);
+    let user = query::user_by_email(&store, &"anna@example.com".parse().unwrap()).unwrap();
+    assert_eq!(query::credential(&store, user.id).unwrap().version, 2);
     assert_eq!(
-        query::desk_occupied(&store, &desk, interval()),
-        [],
-        "erasing cancelled what was to come"
+        query::session_by_token(&store, TokenHash::new([1; 32]))
+            .unwrap()
+            .user,
+        user.id
     );
-    let past = query::bookings_of_user(
+    let all = query::bookings_of_user(
         &store,
         UserId::from_number(0x2_0000),
         None,
@@ -461,7 +479,7 @@ fn the_golden_bytes_still_open() {
         9,
         moment(1, 0),
     );
-    assert_eq!(past.items.len(), 2);
+    assert_eq!(all.items.len(), 2);
     assert_eq!(
         query::signing_keys(&store)[0].id,
         KeyId::from_number(0x1_0000)

@@ -1,5 +1,7 @@
 //! The bounds of the domain: that they hold, and that what they allow fits the store.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use crate::booking_world::{World, desk_draft, hall_draft, moment, space_details};
 use mesto::booking::calendar::{Closure, LocalDate, Opening, OpeningHours};
 use mesto::booking::command::{Command, ImportRow};

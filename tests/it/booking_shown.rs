@@ -1,5 +1,7 @@
 //! What a scenario shows: replies, and what can be read, as text.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use crate::booking_story::{Line, Story};
 use crate::booking_world::moment;
 use mesto::booking::account::Role;

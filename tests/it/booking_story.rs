@@ -1,5 +1,7 @@
 //! A story that goes on in a little world: what the command lines of a scenario mean.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use crate::booking_world::{World, desk_draft, hall_draft, moment, space_details};
 use mesto::booking::account::Role;
 use mesto::booking::command::{Command, Grid, GridRefusal, ImportRow};
@@ -410,7 +412,7 @@ impl Story {
             Some(slots) => {
                 placement.grid = Ok(Grid {
                     slots: slots.parse().unwrap(),
-                })
+                });
             }
         }
         if let Some(revision) = line.small("revision") {
@@ -447,7 +449,7 @@ impl Story {
                 self.bookings.push(booking.id);
             }
             (Outcome::Session { id, .. }, _) if !self.sessions.contains(id) => {
-                self.sessions.push(*id)
+                self.sessions.push(*id);
             }
             (Outcome::SigningKey(id), _) if !self.keys.contains(id) => self.keys.push(*id),
             _ => {}

@@ -1,6 +1,8 @@
 //! A little world to try the domain in: a store in memory, a log index, a clock that tests turn,
 //! and a proposer for spaces in UTC.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use mesto::booking::calendar::{Opening, OpeningHours};
 use mesto::booking::command::{Command, Grid};
 use mesto::booking::ids::{DeskId, HallId, SpaceId, UserId, ZoneId};
@@ -73,10 +75,11 @@ impl World {
 
     /// Applies a command that must succeed.
     pub(crate) fn must(&mut self, actor: Actor, command: Command) -> Outcome {
-        let reply = self.submit(actor, command.clone());
+        let shown = format!("{command:?}");
+        let reply = self.submit(actor, command);
         reply
             .result
-            .unwrap_or_else(|refusal| panic!("{command:?} was refused: {refusal}"))
+            .unwrap_or_else(|refusal| panic!("{shown} was refused: {refusal}"))
     }
 
     pub(crate) fn register(&mut self, name: &str) -> UserId {

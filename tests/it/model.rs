@@ -5,6 +5,8 @@
 //! same bookings on its sheets; and a second replica that applies the same bytes must end up with
 //! the same bytes.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use crate::booking_model::Model;
 use crate::booking_world::{World, moment};
 use mesto::booking::account::Role;
@@ -274,17 +276,14 @@ impl Pair {
 
     /// Submits a command about a booking, whose answer the model knows.
     fn compare(&mut self, actor: Actor, command: Command, expected: Result<Booking, Refusal>) {
-        let bytes = self.envelope(actor, command.clone());
+        let shown = format!("{command:?} by {actor:?} at {:?}", self.model.now);
+        let bytes = self.envelope(actor, command);
         let answer = booking_of(self.apply(&bytes));
         let expected = expected.map(|booking| Booking {
             hall: self.halls[&booking.desk],
             ..booking
         });
-        assert_eq!(
-            answer, expected,
-            "{command:?} by {actor:?} at {:?}",
-            self.model.now
-        );
+        assert_eq!(answer, expected, "{shown}");
         let at = self.world.now;
         self.submitted.push(Submitted {
             bytes,
