@@ -14,6 +14,13 @@
 //! same id, or the open is refused. The reverse, a database with content but without a marker,
 //! is refused as well.
 //!
+//! A damaged sled directory can also open *cut off*: sled takes the first page that it cannot
+//! read for the end of what was written. So the store is *sealed* now and then and when it is
+//! closed: a count in the database is raised and flushed, and only then written into the marker.
+//! The database keeps the order of writes; if its count is behind the marker's, something that
+//! was durable before the last seal is missing, and the open is refused. What came after the
+//! last seal (of a process that was killed) is not covered.
+//!
 //! Not here: whether the storage belongs to the right node and cluster; the layers above store
 //! that as facts of their own.
 
@@ -22,17 +29,28 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::frame::{frame, unframe};
 use crate::sled_engine::SledEngine;
 use crate::snapshot::{DirSnapshots, SnapshotFiles, sync_directory};
-use crate::{Engine, Order, StorageError, Tree, hex};
+use crate::{Engine, Order, StorageError, Tree};
 
 const LOCK_FILE: &str = "lock";
 const MARKER_FILE: &str = "mesto.marker";
 const DATABASE: &str = "db";
 const SNAPSHOTS: &str = "snapshots";
 const ID_KEY: &[u8] = b"storage.id";
+const SEAL_KEY: &[u8] = b"storage.seal";
 const MARKER_TITLE: &str = "mesto storage 1";
+
+/// What the marker file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marker {
+    pub(crate) storage_id: u128,
+    /// How often the store was sealed.
+    pub(crate) seals: u64,
+}
 
 /// How a data directory is opened.
 #[derive(Debug, Clone)]
@@ -51,7 +69,8 @@ impl Default for DataDirOptions {
 
 /// An open data directory. It stays locked until this and every engine from it are dropped.
 pub struct DataDir {
-    storage_id: u128,
+    path: PathBuf,
+    marker: Mutex<Marker>,
     created: bool,
     engine: Arc<SledEngine>,
     snapshots: Arc<DirSnapshots>,
@@ -80,27 +99,19 @@ impl DataDir {
         let engine = SledEngine::open(&database, options.cache_bytes)?;
         // The database renames files of its own when it opens.
         sync_directory(&database)?;
-        let stored = stored_id(&engine)?;
-        let (storage_id, created) = match (marker, stored) {
-            (Some(marker), Some(stored)) if marker == stored => (stored, false),
-            (Some(_), Some(_)) => {
-                return Err(StorageError::refused(
-                    "the marker and the database carry different storage ids; they do not \
-                     belong together",
-                ));
+        let created = marker.is_none();
+        let marker = match marker {
+            Some(marker) => {
+                check_belongs(&engine, marker)?;
+                marker
             }
-            (Some(_), None) => {
-                return Err(StorageError::refused(
-                    "the marker says that a database was made, but it opened as an empty one: \
-                     it is damaged; replace this node under a new id",
-                ));
-            }
-            (None, stored) => (initialise(path, &engine, stored)?, true),
+            None => initialise(path, &engine)?,
         };
         let snapshots = Arc::new(DirSnapshots::open(&path.join(SNAPSHOTS))?);
         sync_directory(path)?;
         Ok(DataDir {
-            storage_id,
+            path: path.to_owned(),
+            marker: Mutex::new(marker),
             created,
             engine: Arc::new(engine),
             snapshots,
@@ -108,10 +119,30 @@ impl DataDir {
         })
     }
 
+    /// Makes everything so far durable and notes so in the marker, so that a later open notices
+    /// if any of it is missing. Closing does this too; a node that may be killed should do it
+    /// every few seconds. Costs two or three syncs.
+    ///
+    /// # Errors
+    /// `Io` or `Poisoned`.
+    pub fn seal(&self) -> Result<(), StorageError> {
+        let mut marker = self.marker.lock();
+        let next = Marker {
+            seals: marker.seals + 1,
+            ..*marker
+        };
+        let fact = frame(SEAL_KEY, &next.seals.to_be_bytes())?;
+        self.engine.insert(Tree::Meta, SEAL_KEY, fact)?;
+        self.engine.flush()?;
+        write_marker(&self.path, next)?;
+        *marker = next;
+        Ok(())
+    }
+
     /// A number drawn when the store was made; the same for ever.
     #[must_use]
     pub fn storage_id(&self) -> u128 {
-        self.storage_id
+        self.marker.lock().storage_id
     }
 
     /// Whether this open made the store.
@@ -130,6 +161,14 @@ impl DataDir {
     #[must_use]
     pub fn snapshots(&self) -> Arc<dyn SnapshotFiles> {
         Arc::clone(&self.snapshots) as Arc<dyn SnapshotFiles>
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        if let Err(error) = self.seal() {
+            tracing::warn!(%error, "could not seal the store while closing it");
+        }
     }
 }
 
@@ -160,31 +199,61 @@ pub(crate) fn lock(path: &Path) -> Result<File, StorageError> {
     }
 }
 
-/// The storage id in the database.
-pub(crate) fn stored_id(engine: &dyn Engine) -> Result<Option<u128>, StorageError> {
-    let Some(value) = engine.get(Tree::Meta, ID_KEY)? else {
-        return Ok(None);
-    };
-    let content = unframe(Tree::Meta, ID_KEY, &value)?;
-    match <[u8; 16]>::try_from(content.as_slice()) {
-        Ok(bytes) => Ok(Some(u128::from_be_bytes(bytes))),
-        Err(_) => Err(StorageError::corruption(
-            "the storage id in the database is malformed",
+/// Whether the database is the one that the marker speaks of, and whole up to the last seal.
+///
+/// # Errors
+/// `Refused` when it is not; `Corruption`, `Io`.
+pub(crate) fn check_belongs(engine: &dyn Engine, marker: Marker) -> Result<(), StorageError> {
+    match stored_number::<16>(engine, ID_KEY)?.map(u128::from_be_bytes) {
+        None => Err(StorageError::refused(
+            "the marker says that a database was made, but it opened as an empty one: it is \
+             damaged; replace this node under a new id",
         )),
+        Some(stored) if stored != marker.storage_id => Err(StorageError::refused(
+            "the marker and the database carry different storage ids; they do not belong together",
+        )),
+        Some(_) => check_sealed(engine, marker.seals),
     }
 }
 
-/// The storage id in the marker file, `None` when there is no marker.
-pub(crate) fn read_marker(path: &Path) -> Result<Option<u128>, StorageError> {
+fn check_sealed(engine: &dyn Engine, expected: u64) -> Result<(), StorageError> {
+    let seals = stored_number::<8>(engine, SEAL_KEY)?.map_or(0, u64::from_be_bytes);
+    if seals < expected {
+        return Err(StorageError::refused(format!(
+            "the end of the database is missing: it was sealed {expected} times, but what can be \
+             read of it only {seals} times: it is damaged; replace this node under a new id"
+        )));
+    }
+    Ok(())
+}
+
+fn stored_number<const BYTES: usize>(
+    engine: &dyn Engine,
+    key: &[u8],
+) -> Result<Option<[u8; BYTES]>, StorageError> {
+    let Some(value) = engine.get(Tree::Meta, key)? else {
+        return Ok(None);
+    };
+    let content = unframe(Tree::Meta, key, &value)?;
+    match <[u8; BYTES]>::try_from(content.as_slice()) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(_) => Err(StorageError::corruption(format!(
+            "the fact {} in the database is malformed",
+            String::from_utf8_lossy(key)
+        ))),
+    }
+}
+
+/// What the marker file says, `None` when there is no marker.
+pub(crate) fn read_marker(path: &Path) -> Result<Option<Marker>, StorageError> {
     let marker = path.join(MARKER_FILE);
     let bytes = match fs::read(&marker) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StorageError::file("read", &marker, error)),
     };
-    let id = std::str::from_utf8(&bytes).ok().and_then(parse_marker);
-    match id {
-        Some(id) => Ok(Some(id)),
+    match std::str::from_utf8(&bytes).ok().and_then(parse_marker) {
+        Some(marker) => Ok(Some(marker)),
         None => Err(StorageError::corruption(format!(
             "{} is malformed",
             marker.display()
@@ -192,25 +261,25 @@ pub(crate) fn read_marker(path: &Path) -> Result<Option<u128>, StorageError> {
     }
 }
 
-fn parse_marker(text: &str) -> Option<u128> {
-    let [title, id, sum] = text.lines().collect::<Vec<_>>().try_into().ok()?;
-    let number = u128::from_str_radix(id, 16).ok()?;
-    (title == MARKER_TITLE && text == marker_text(number) && !sum.is_empty()).then_some(number)
+fn parse_marker(text: &str) -> Option<Marker> {
+    let mut lines = text.lines().skip(1);
+    let storage_id = u128::from_str_radix(lines.next()?, 16).ok()?;
+    let seals = lines.next()?.strip_prefix("sealed ")?.parse().ok()?;
+    let marker = Marker { storage_id, seals };
+    // Title and checksum are right if writing the same facts gives the same text.
+    (text == marker_text(marker)).then_some(marker)
 }
 
-/// The marker: a title, the id, and a checksum of both, each on a line.
-fn marker_text(id: u128) -> String {
-    let body = format!("{MARKER_TITLE}\n{}\n", hex(&id.to_be_bytes()));
+/// The marker: a title, the id, the count of seals, and a checksum of these, each on a line.
+fn marker_text(marker: Marker) -> String {
+    let Marker { storage_id, seals } = marker;
+    let body = format!("{MARKER_TITLE}\n{storage_id:032x}\nsealed {seals}\n");
     let sum = crc32c::crc32c(body.as_bytes());
     format!("{body}{sum:08x}\n")
 }
 
 /// Stamps a new database and then, once that is durable, writes the marker.
-fn initialise(
-    path: &Path,
-    engine: &SledEngine,
-    stored: Option<u128>,
-) -> Result<u128, StorageError> {
+fn initialise(path: &Path, engine: &SledEngine) -> Result<Marker, StorageError> {
     for tree in [Tree::Log, Tree::State] {
         if !engine.scan(tree, &[], &[], Order::Ascending, 1)?.is_empty() {
             return Err(StorageError::refused(format!(
@@ -221,23 +290,32 @@ fn initialise(
         }
     }
     // A crash between stamp and marker leaves a stamp, which is as good as a new one.
-    let id = match stored {
-        Some(id) => id,
+    let storage_id = match stored_number(engine, ID_KEY)? {
+        Some(stored) => u128::from_be_bytes(stored),
         None => rand::random::<u128>(),
     };
-    engine.insert(Tree::Meta, ID_KEY, frame(ID_KEY, &id.to_be_bytes())?)?;
+    engine.insert(
+        Tree::Meta,
+        ID_KEY,
+        frame(ID_KEY, &storage_id.to_be_bytes())?,
+    )?;
     engine.flush()?;
     sync_files(&path.join(DATABASE))?;
     sync_directory(path)?;
-    write_marker(path, id)?;
-    Ok(id)
+    let marker = Marker {
+        storage_id,
+        seals: 0,
+    };
+    write_marker(path, marker)?;
+    Ok(marker)
 }
 
-fn write_marker(path: &Path, id: u128) -> Result<(), StorageError> {
+fn write_marker(path: &Path, marker: Marker) -> Result<(), StorageError> {
     let aside = path.join(format!("{MARKER_FILE}.aside"));
     let failed = |error| StorageError::file("write", &aside, error);
     let mut file = File::create(&aside).map_err(failed)?;
-    file.write_all(marker_text(id).as_bytes()).map_err(failed)?;
+    file.write_all(marker_text(marker).as_bytes())
+        .map_err(failed)?;
     file.sync_all().map_err(failed)?;
     fs::rename(&aside, path.join(MARKER_FILE)).map_err(failed)?;
     sync_directory(path)

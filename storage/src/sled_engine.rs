@@ -12,6 +12,7 @@
 //! Not here: what the keys mean, and whether an empty database is a fresh one (`data_dir.rs`).
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -215,7 +216,11 @@ fn open_database(path: &Path, cache_bytes: u64) -> Result<sled::Db, StorageError
         .mode(sled::Mode::LowSpace);
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
-        match config.open() {
+        // On some damaged files sled panics instead of answering.
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|_panic| {
+            StorageError::corruption(format!("the database in {} cannot be read", path.display()))
+        })?;
+        match opened {
             Ok(db) => return Ok(db),
             Err(sled::Error::Io(error))
                 if error.to_string().contains("could not acquire lock")

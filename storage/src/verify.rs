@@ -13,7 +13,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::data_dir::{database_path, lock, read_marker, snapshots_path, stored_id};
+use crate::data_dir::{Marker, check_belongs, database_path, lock, read_marker, snapshots_path};
 use crate::log::inspect;
 use crate::sled_engine::SledEngine;
 use crate::snapshot::{self, DirSnapshots, SnapshotFiles, SnapshotSummary};
@@ -93,7 +93,9 @@ impl fmt::Display for VerifyReport {
 /// cannot be made.
 pub fn verify(path: &Path) -> Result<VerifyReport, StorageError> {
     let database = database_path(path);
-    if !path.is_dir() || (!database.exists() && read_marker(path).is_ok_and(|id| id.is_none())) {
+    if !path.is_dir()
+        || (!database.exists() && read_marker(path).is_ok_and(|marker| marker.is_none()))
+    {
         return Err(StorageError::refused(format!(
             "{} is no data directory",
             path.display()
@@ -123,7 +125,7 @@ pub fn verify(path: &Path) -> Result<VerifyReport, StorageError> {
     Ok(report)
 }
 
-fn check_database(copy: &Path, marker: Option<u128>, report: &mut VerifyReport) {
+fn check_database(copy: &Path, marker: Option<Marker>, report: &mut VerifyReport) {
     let engine = match SledEngine::open(copy, CACHE_BYTES) {
         Ok(engine) => engine,
         Err(error) => {
@@ -133,20 +135,12 @@ fn check_database(copy: &Path, marker: Option<u128>, report: &mut VerifyReport) 
             return;
         }
     };
-    match (stored_id(&engine), marker) {
-        (Err(error), _) => report.damages.push(error.to_string()),
-        (Ok(Some(stored)), Some(marker)) if stored == marker => report.storage_id = Some(stored),
-        (Ok(Some(_)), Some(_)) => {
-            report
-                .damages
-                .push("marker and database carry different storage ids".to_owned());
-        }
-        (Ok(None), Some(_)) => {
-            report
-                .damages
-                .push("the database opened as an empty one".to_owned());
-        }
-        (Ok(_), None) => report
+    match marker {
+        Some(marker) => match check_belongs(&engine, marker) {
+            Ok(()) => report.storage_id = Some(marker.storage_id),
+            Err(error) => report.damages.push(error.to_string()),
+        },
+        None => report
             .damages
             .push("there is no readable marker".to_owned()),
     }

@@ -1,1 +1,219 @@
+//! Damaged values: noticed, named, and never taken for an empty store.
 
+use std::sync::Arc;
+
+use mesto_storage::{
+    Batch, Engine, Log, LogOptions, MemoryDisk, Order, State, StorageError, Tree, Value,
+};
+
+use crate::disks::{ignore, record, settle};
+use crate::state_model::applied;
+
+fn filled() -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    let (log, mut writer) = Log::open(disk.engine(), LogOptions::default()).expect("the log opens");
+    for index in 1..=30 {
+        let size = if index % 10 == 0 { 20_000 } else { 200 };
+        log.append(vec![record(index, vec![7; size])], ignore());
+        settle(&mut writer);
+    }
+    log.purge_to(3, b"mark".to_vec(), ignore());
+    log.put_meta("vote", b"me".to_vec(), true, ignore());
+    settle(&mut writer);
+    let state = State::open(disk.engine()).expect("the state opens");
+    let mut transaction = state.transaction();
+    transaction.put(b"a", vec![1; 50]);
+    state
+        .commit(transaction, applied(3))
+        .expect("a commit succeeds");
+    state.flush().expect("a flush succeeds");
+    disk
+}
+
+fn open_log(disk: &MemoryDisk) -> Result<Log, StorageError> {
+    Log::open(disk.engine(), LogOptions::default()).map(|(log, _writer)| log)
+}
+
+#[test]
+fn every_flipped_bit_in_the_log_is_noticed() {
+    for seed in 0..400 {
+        let disk = filled();
+        disk.corrupt_value(Tree::Log, seed)
+            .expect("there is a value");
+        match open_log(&disk) {
+            Err(error @ StorageError::Corruption { .. }) => {
+                assert!(
+                    error.to_string().contains("record"),
+                    "it names the record: {error}"
+                );
+            }
+            Err(other) => panic!("seed {seed}: {other}"),
+            Ok(_) => panic!("seed {seed}: the damage went unnoticed"),
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_in_a_fact_is_noticed() {
+    for seed in 0..200 {
+        let disk = filled();
+        let key = disk
+            .corrupt_value(Tree::Meta, seed)
+            .expect("there is a value");
+        let outcome = open_log(&disk).and_then(|log| log.get_meta("vote"));
+        assert!(
+            matches!(outcome, Err(StorageError::Corruption { .. })),
+            "seed {seed}, key {}",
+            String::from_utf8_lossy(&key)
+        );
+    }
+}
+
+#[test]
+fn every_missing_chunk_in_the_middle_is_noticed() {
+    let keys: Vec<_> = pairs(&filled(), Tree::Log)
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
+    // What is cut off at the end looks like a shorter log; the layer above knows its commits.
+    let last = keys.len() - 1;
+    for key in &keys[..last] {
+        let disk = filled();
+        let mut batch = Batch::default();
+        batch.delete(key.clone());
+        disk.engine()
+            .write(Tree::Log, batch)
+            .expect("a batch is written");
+        let outcome = open_log(&disk).map(|log| log.last().map(|record| record.index));
+        let torn_tail = matches!(outcome, Ok(Some(29)));
+        let noticed = matches!(outcome, Err(StorageError::Corruption { .. }));
+        let in_last_record = key[..8] == 30_u64.to_be_bytes();
+        assert!(
+            noticed || (in_last_record && torn_tail),
+            "{key:?}: {outcome:?}"
+        );
+    }
+}
+
+/// A chunk under another's key is not taken for it.
+#[test]
+fn a_moved_chunk_is_noticed() {
+    let disk = filled();
+    let stored = pairs(&disk, Tree::Log);
+    let value = Value::try_from(stored[1].1.clone()).expect("it was a value");
+    disk.engine()
+        .insert(Tree::Log, &stored[2].0, value)
+        .expect("an insert succeeds");
+    assert!(matches!(
+        open_log(&disk),
+        Err(StorageError::Corruption { .. })
+    ));
+}
+
+#[test]
+fn a_lost_beginning_is_noticed() {
+    let disk = MemoryDisk::new();
+    let (log, mut writer) = Log::open(disk.engine(), LogOptions::default()).expect("the log opens");
+    for index in 5..=9 {
+        log.append(vec![record(index, vec![])], ignore());
+        settle(&mut writer);
+    }
+    let mut batch = Batch::default();
+    batch.delete(pairs(&disk, Tree::Log)[0].0.clone());
+    disk.engine()
+        .write(Tree::Log, batch)
+        .expect("a batch is written");
+    assert!(matches!(
+        open_log(&disk),
+        Err(StorageError::Corruption { .. })
+    ));
+}
+
+#[test]
+fn a_damaged_or_lost_head_of_the_state_is_noticed() {
+    let disk = filled();
+    let head = pairs(&disk, Tree::State)[0].clone();
+    for bit in 0..head.1.len() * 8 {
+        let mut value = head.1.clone();
+        value[bit / 8] ^= 1 << (bit % 8);
+        let value = Value::try_from(value).expect("as long as before");
+        disk.engine()
+            .insert(Tree::State, &head.0, value)
+            .expect("an insert succeeds");
+        let opened = State::open(disk.engine());
+        assert!(
+            matches!(opened, Err(StorageError::Corruption { .. })),
+            "bit {bit}"
+        );
+    }
+    let mut batch = Batch::default();
+    batch.delete(head.0);
+    disk.engine()
+        .write(Tree::State, batch)
+        .expect("a batch is written");
+    assert!(matches!(
+        State::open(disk.engine()),
+        Err(StorageError::Corruption { .. })
+    ));
+}
+
+/// A record that was cut off by a crash at the very end was never acknowledged: it goes.
+#[test]
+fn a_torn_last_record_is_removed() {
+    let disk = MemoryDisk::new();
+    let (log, mut writer) = Log::open(disk.engine(), LogOptions::default()).expect("the log opens");
+    log.append(
+        vec![record(1, vec![1; 100]), record(2, vec![2; 40_000])],
+        ignore(),
+    );
+    settle(&mut writer);
+    let stored = pairs(&disk, Tree::Log);
+    let mut batch = Batch::default();
+    batch.delete(stored[stored.len() - 1].0.clone());
+    disk.engine()
+        .write(Tree::Log, batch)
+        .expect("a batch is written");
+    let (log, mut writer) = Log::open(disk.engine(), LogOptions::default()).expect("the log opens");
+    assert_eq!(log.last().map(|record| record.index), Some(1));
+    log.append(vec![record(2, vec![3; 10])], ignore());
+    settle(&mut writer);
+    drop((log, writer));
+    let log = open_log(&disk).expect("the log opens");
+    assert_eq!(
+        log.last().map(|record| record.bytes.to_vec()),
+        Some(vec![3; 10])
+    );
+}
+
+#[test]
+fn values_and_keys_above_their_limits_are_refused() {
+    assert!(Value::try_from(vec![0; mesto_storage::MAX_VALUE_BYTES]).is_ok());
+    let too_large = Value::try_from(vec![0; mesto_storage::MAX_VALUE_BYTES + 1]);
+    assert!(matches!(
+        too_large,
+        Err(StorageError::TooLarge {
+            limit_bytes: 7168,
+            ..
+        })
+    ));
+    for disk in [crate::disks::Disk::memory(), crate::disks::Disk::sled()] {
+        let engine = disk.open().engine;
+        let long = vec![0; mesto_storage::MAX_KEY_BYTES + 1];
+        let value = || Value::try_from(vec![1]).expect("a short value");
+        assert!(engine.insert(Tree::Meta, &long, value()).is_err());
+        let mut batch = Batch::default();
+        batch.put(long, value());
+        assert!(engine.write(Tree::Meta, batch).is_err());
+        assert!(
+            engine.insert(Tree::Meta, b"short", value()).is_ok(),
+            "that was not final"
+        );
+    }
+}
+
+pub(crate) fn pairs(disk: &MemoryDisk, tree: Tree) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let engine: Arc<dyn Engine> = disk.engine();
+    engine
+        .scan(tree, &[], &[], Order::Ascending, usize::MAX)
+        .expect("a scan succeeds")
+}

@@ -133,7 +133,7 @@ impl Dice {
         let length = self.size(limit);
         let first = self.roll().to_le_bytes();
         (0..length)
-            .map(|place| first[place % 8] ^ (place / 8 % 251) as u8)
+            .map(|place| first[place % 8] ^ (place / 8).to_le_bytes()[0])
             .collect()
     }
 }
