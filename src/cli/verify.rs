@@ -18,7 +18,12 @@ pub(super) struct VerifyArgs {
 pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let directory = &args.directory;
     let report = mesto_storage::verify(directory)
-        .with_context(|| format!("{} is damaged or cannot be read", directory.display()))?;
-    say(&format!("{report}"));
-    Ok(ExitCode::SUCCESS)
+        .with_context(|| format!("cannot check {}", directory.display()))?;
+    say(&report.to_string());
+    if report.is_sound() {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        say("do not start this node: replace it with a new one");
+        Ok(ExitCode::FAILURE)
+    }
 }
