@@ -1,0 +1,13 @@
+//! The one integration binary.
+
+mod api_contract;
+mod api_world;
+mod bad_input;
+mod booking_codec;
+mod booking_limits;
+mod booking_model;
+mod booking_shown;
+mod booking_story;
+mod booking_world;
+mod model;
+mod scenarios;
