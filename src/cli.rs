@@ -29,7 +29,7 @@ pub(crate) use admin::role_path;
 pub use client::{Answer, Client, ClientError, Method};
 pub use output::say;
 
-use crate::config::{Address, Config};
+use crate::config::{Address, Config, OPERATOR_TOKEN_VARIABLE, Secret};
 
 /// How long a client command tries, unless told otherwise.
 const DEFAULT_TIMEOUT_S: u64 = 15;
@@ -121,14 +121,23 @@ impl ClusterArgs {
         }
     }
 
+    /// The operator token: from the environment, so that no configuration is needed on a machine
+    /// that is none of the nodes, or from the file that the configuration names.
+    pub fn operator_token(&self) -> anyhow::Result<Secret> {
+        let token = match Secret::from_environment(OPERATOR_TOKEN_VARIABLE)? {
+            Some(token) => token,
+            None => self
+                .load_config()?
+                .operator_token()
+                .context("operators' commands need the operator token")?,
+        };
+        Ok(token)
+    }
+
     /// A client that presents the operator token.
     pub fn client(&self) -> anyhow::Result<Client> {
-        let config = self.load_config()?;
-        let token = config
-            .operator_token()
-            .context("operators' commands need the operator token")?;
         let client = Client::new(self.addresses()?, Duration::from_secs(self.timeout_s))?;
-        Ok(client.with_token(token.expose()))
+        Ok(client.with_token(self.operator_token()?.expose()))
     }
 }
 

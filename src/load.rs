@@ -67,6 +67,10 @@ pub(crate) struct LoadArgs {
     /// Closed loop: so many clients, each waiting for its answer before it sends again
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     clients: Option<u32>,
+    /// How long a client of the closed loop pauses between an answer and its next request, on
+    /// average; people read before they click
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=60_000))]
+    think_ms: u32,
     /// What is sent: weights of availability, book and cancel
     #[arg(
         long,

@@ -233,8 +233,24 @@ async fn wait(args: &WaitArgs) -> anyhow::Result<()> {
 
 async fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let client = args.cluster.client()?;
-    let config = args.cluster.load_config()?;
-    let status = status::gather(&client, &config, &args.cluster.server).await;
+    let mut name = None;
+    let asked = if args.cluster.server.is_empty() {
+        let config = args.cluster.load_config()?;
+        name = Some(config.cluster.name);
+        config
+            .nodes
+            .into_iter()
+            .map(|node| (Some(node.id), node.http))
+            .collect()
+    } else {
+        args.cluster
+            .server
+            .iter()
+            .map(|address| (None, address.clone()))
+            .collect()
+    };
+    let mut status = status::gather(&client, asked).await;
+    status.name = name;
     if args.json {
         say(&status.to_json().to_string());
     } else {

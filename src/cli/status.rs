@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::client::{new_key, root_cause};
 use super::output::table;
 use super::{Client, Method};
-use crate::config::{Address, Config};
+use crate::config::Address;
 
 /// What a node says about itself, without waiting for anyone else.
 pub(super) const VIEW_PATH: &str = "/api/v1/cluster?consistency=local";
@@ -28,7 +28,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The whole picture.
 #[derive(Debug)]
 pub(super) struct Status {
-    name: String,
+    /// What the configuration calls the cluster, if it was read.
+    pub(super) name: Option<String>,
     cluster: Option<String>,
     leader: Option<u64>,
     term: u64,
@@ -94,17 +95,8 @@ impl Digests {
     }
 }
 
-/// Asks every node of the configuration (or those given by hand), a few times.
-pub(super) async fn gather(client: &Client, config: &Config, by_hand: &[Address]) -> Status {
-    let asked: Vec<(u64, Address)> = if by_hand.is_empty() {
-        config
-            .nodes
-            .iter()
-            .map(|node| (node.id, node.http.clone()))
-            .collect()
-    } else {
-        by_hand.iter().map(|address| (0, address.clone())).collect()
-    };
+/// Asks each of these nodes, a few times. A node whose number is not known says it itself.
+pub(super) async fn gather(client: &Client, asked: Vec<(Option<u64>, Address)>) -> Status {
     let mut digests = Digests::default();
     let mut nodes = Vec::new();
     for round in 0..ROUNDS {
@@ -123,19 +115,19 @@ pub(super) async fn gather(client: &Client, config: &Config, by_hand: &[Address]
             _ => {}
         }
     }
-    assemble(config.cluster.name.clone(), nodes, &digests)
+    assemble(nodes, &digests)
 }
 
-async fn ask_all(client: &Client, asked: &[(u64, Address)]) -> Vec<NodeStatus> {
+async fn ask_all(client: &Client, asked: &[(Option<u64>, Address)]) -> Vec<NodeStatus> {
     let asks = asked.iter().map(|(id, address)| ask(client, *id, address));
     futures_util::future::join_all(asks).await
 }
 
-async fn ask(client: &Client, id: u64, address: &Address) -> NodeStatus {
+async fn ask(client: &Client, id: Option<u64>, address: &Address) -> NodeStatus {
     let key = new_key();
     let call = client.try_once(address, Method::GET, VIEW_PATH, None, &key);
     let down = |trouble: String| NodeStatus {
-        id,
+        id: id.unwrap_or(0),
         http: address.to_string(),
         state: "unreachable".to_owned(),
         up: false,
@@ -144,7 +136,7 @@ async fn ask(client: &Client, id: u64, address: &Address) -> NodeStatus {
     };
     match tokio::time::timeout(ASK_TIMEOUT, call).await {
         Ok(Ok(answer)) if answer.is_success() => NodeStatus {
-            id: answer.body["node"].as_u64().unwrap_or(id),
+            id: answer.body["node"].as_u64().or(id).unwrap_or(0),
             http: address.to_string(),
             state: answer.body["state"]
                 .as_str()
@@ -160,7 +152,7 @@ async fn ask(client: &Client, id: u64, address: &Address) -> NodeStatus {
     }
 }
 
-fn assemble(name: String, mut nodes: Vec<NodeStatus>, digests: &Digests) -> Status {
+fn assemble(mut nodes: Vec<NodeStatus>, digests: &Digests) -> Status {
     // The newest term knows best who leads; a deposed leader may not have noticed yet.
     let newest = nodes.iter().filter(|node| node.up).max_by_key(|node| {
         let led = node.view["leader"].is_u64();
@@ -187,7 +179,7 @@ fn assemble(name: String, mut nodes: Vec<NodeStatus>, digests: &Digests) -> Stat
     nodes.extend(strangers.into_values());
     nodes.sort_by_key(|node| node.id);
     Status {
-        name,
+        name: None,
         cluster,
         leader,
         term,
@@ -246,7 +238,8 @@ impl Status {
         let mut lines = vec![
             format!(
                 "cluster {} ({cluster}): {leader}, term {}",
-                self.name, self.term
+                self.name.as_deref().unwrap_or("at these addresses"),
+                self.term
             ),
             String::new(),
         ];
@@ -365,7 +358,7 @@ mod tests {
         for node in &nodes {
             digests.note(node.id, &node.view);
         }
-        assemble("mesto".to_owned(), nodes, &digests)
+        assemble(nodes, &digests)
     }
 
     #[test]

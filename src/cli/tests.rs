@@ -169,6 +169,11 @@ fn the_status_is_asked_of_every_node() {
     succeeds(&cluster, "mesto cluster status");
     succeeds(&cluster, "mesto cluster status --json --check");
     assert!((0..3).all(|node| !cluster.memory(node).requests.is_empty()));
+    let second = format!(
+        "mesto cluster status --check --server {}",
+        cluster.nodes[1].address
+    );
+    succeeds(&cluster, &second);
     drop(cluster.nodes.pop());
     succeeds(&cluster, "mesto cluster status --json");
     fails(&cluster, "mesto cluster status --check");
@@ -300,7 +305,7 @@ fn load_of_a_cluster_that_holds_is_good() {
     );
     succeeds(
         &cluster,
-        &format!("mesto load {common} --clients 4 --mix book=1 --pattern hot"),
+        &format!("mesto load {common} --clients 4 --think-ms 5 --mix book=1 --pattern hot"),
     );
     succeeds(
         &cluster,

@@ -80,11 +80,19 @@ impl Secret {
         &self.0
     }
 
+    /// Takes a secret from the environment, if `variable` is set there and not empty.
+    pub fn from_environment(variable: &str) -> Result<Option<Self>, SecretError> {
+        match env::var(variable) {
+            Ok(text) if !text.is_empty() => Self::new(&text, variable).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Reads `variable` if it is set and not empty, else `path`.
     pub(super) fn load(variable: &'static str, path: &Path) -> Result<Self, SecretError> {
-        match env::var(variable) {
-            Ok(text) if !text.is_empty() => Self::new(&text, variable),
-            _ => Self::read(variable, path),
+        match Self::from_environment(variable)? {
+            Some(secret) => Ok(secret),
+            None => Self::read(variable, path),
         }
     }
 

@@ -183,10 +183,7 @@ fn elections_must_leave_room_for_heartbeats() {
         ),
         ("[raft]\nheartbeat_ms = 0", "raft.heartbeat_ms"),
         ("[raft]\nmax_append_entries = 0", "raft.max_append_entries"),
-        (
-            "[http]\nwrite_ms = 40_000",
-            "http.write_ms",
-        ),
+        ("[http]\nwrite_ms = 40_000", "http.write_ms"),
         ("[sign_in]\nhash_workers = 257", "sign_in.hash_workers"),
         ("[cluster]\nname = \"\"", "cluster.name"),
         ("[log]\nlevel = \"loud\"", "log.level"),

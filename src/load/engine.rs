@@ -150,6 +150,7 @@ async fn closed_loop(
 ) -> u64 {
     let warm = work.started + args.warmup();
     let until = warm + args.duration();
+    let think = args.think_ms;
     let mut tasks = JoinSet::new();
     for client in 0..clients {
         let (work, inflight) = (Arc::clone(work), Arc::clone(inflight));
@@ -171,6 +172,10 @@ async fn closed_loop(
                 work.carry_out(plan, now).await;
                 inflight.fetch_sub(1, Ordering::Relaxed);
                 sent += u64::from(now >= warm);
+                if think > 0 {
+                    let pause_ms = random.random_range(0..=2 * u64::from(think));
+                    tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                }
             }
             sent
         });

@@ -224,8 +224,7 @@ fn halls_and_desks(space: &Value) -> anyhow::Result<(Vec<String>, Vec<String>)> 
 }
 
 async fn users(args: &LoadArgs, operator: &Client, first_slot: i64) -> anyhow::Result<Vec<User>> {
-    let config = args.cluster.load_config()?;
-    let secret = config.operator_token()?;
+    let secret = args.cluster.operator_token()?;
     let client = Client::new(
         operator.nodes().to_vec(),
         Duration::from_secs(args.cluster.timeout_s.max(60)),
