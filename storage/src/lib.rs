@@ -1,4 +1,47 @@
-//! What Mesto stores. Knows keys and bytes; no Raft, no booking.
+//! What Mesto stores: keys and bytes, and the promise of what a power cut leaves of them.
+//!
+//! ```text
+//!   Log       records, durable in order         ┐
+//!   State     pairs + applied index + digest    ├──► Engine ──► sled        (sled_engine.rs)
+//!   snapshot  the whole state as one file       ┘          └──► MemoryDisk  (memory.rs)
+//!   DataDir   lock, marker, seal: is this what was left here?
+//! ```
+//!
+//! # The durability contract
+//!
+//! 1. **What was acknowledged is there.** A [`Done`] of the log comes after the flush that made
+//!    its change durable. A failed flush is final: everything after it is refused, nothing is
+//!    tried again, because after a failed sync nobody knows what the disk holds.
+//! 2. **What was not acknowledged is there as a prefix.** Writes of all trees become durable in
+//!    the order in which they were made, batches whole. Hence the state, which is written after
+//!    the log records that it contains ([`Log::when_written`]) and never flushed by itself, can
+//!    never outrun the log.
+//! 3. **Data, applied index and digest are one.** [`State::commit`] writes them in one atomic
+//!    batch. Two replicas that applied the same index have the same digest, or differ.
+//! 4. **Damage is noticed, and never taken for an empty store.** Log chunks, small facts, the
+//!    state's head and snapshot pages carry checksums; the log must be contiguous; the pairs must
+//!    have their digest; the database must be whole up to its last seal ([`DataDir::seal`]).
+//!    [`verify`] checks all of it on a stopped node.
+//! 5. **Memory is bounded**, whatever is stored: recent records, queues, an image's old values
+//!    and the database's cache each by an option.
+//!
+//! The engine is sled 0.34, whose own flush does not reach the disk on Linux; how that is
+//! repaired, and proved at each open, is told in [`sync_repair`]. It is named in one file, so
+//! that it can be replaced.
+//!
+//! [`MemoryDisk`] keeps the same contract in memory, and can lose, tear, fail, fill up and lie:
+//! whole nodes run on it in simulation, from a seed and without threads.
+//!
+//! # What it does not do
+//!
+//! - It knows no Raft and no booking: votes, log ids, memberships and commands are bytes.
+//! - It never blocks a caller for the disk but in the calls that say so; threads are the
+//!   caller's ([`LogWriter::run`]).
+//! - It does not notice the loss of what was written after the last seal if a process was killed
+//!   *and* its files were then damaged; the other replicas have it.
+//! - It does not encrypt, compress or shrink files. sled's file never shrinks; its space is used
+//!   again.
+//! - It does not defend against someone who writes into the directory on purpose.
 
 mod data_dir;
 mod engine;

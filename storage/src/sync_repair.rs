@@ -8,7 +8,7 @@
 //! belief of sled's becomes true.
 //!
 //! Whether the linker really took this definition is proved at each open: a flush of a probe
-//! must move [`syncs`], or the store refuses to start (`sled_engine.rs`).
+//! must move the count of syncs, or the store refuses to start (`sled_engine.rs`).
 //!
 //! Elsewhere than on Linux sled calls `File::sync_all`, and nothing is to be repaired.
 //!

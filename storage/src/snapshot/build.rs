@@ -2,7 +2,7 @@
 
 use super::SnapshotWriter;
 use super::format::{Footer, Kind, MAGIC, SnapshotHeader, block, encode_header, encode_page};
-use crate::{Digest, Image, StorageError};
+use crate::{Digest, Image, Pair, StorageError};
 
 /// The size that a page aims at, in bytes.
 const PAGE_BYTES: usize = 256 * 1024;
@@ -57,10 +57,11 @@ impl SnapshotBuild {
         if self.writer.is_none() {
             return Ok(true);
         }
-        let Some(pairs) = self.image.next_page(PAGE_BYTES)? else {
+        let pairs = self.gather()?;
+        if pairs.is_empty() {
             self.complete()?;
             return Ok(true);
-        };
+        }
         for (key, value) in &pairs {
             self.digest.add(key, value);
         }
@@ -86,6 +87,24 @@ impl SnapshotBuild {
     #[must_use]
     pub fn pairs(&self) -> u64 {
         self.footer.pairs
+    }
+
+    /// Pairs for one page of the file. Taken in small pages of the image, between which commits
+    /// get their turn.
+    fn gather(&mut self) -> Result<Vec<Pair>, StorageError> {
+        let mut pairs = Vec::new();
+        let mut bytes = 0;
+        while bytes < PAGE_BYTES {
+            let Some(page) = self.image.next_page(PAGE_BYTES - bytes)? else {
+                break;
+            };
+            bytes += page
+                .iter()
+                .map(|(key, value)| 4 + key.len() + value.len())
+                .sum::<usize>();
+            pairs.extend(page);
+        }
+        Ok(pairs)
     }
 
     fn complete(&mut self) -> Result<(), StorageError> {

@@ -16,8 +16,8 @@ use super::transaction::Overlay;
 use super::{Applied, Digest, Inner, scan_generation, successor};
 use crate::{Order, Pair, StorageError};
 
-/// Pairs fetched under the lock at a time.
-const PAGE_PAIRS: usize = 512;
+/// Pairs fetched under the lock at a time: about a millisecond when none is in memory.
+const PAGE_PAIRS: usize = 128;
 
 /// The state's side of a living image.
 pub(super) struct Tracking {

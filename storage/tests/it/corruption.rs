@@ -5,6 +5,9 @@ use std::sync::Arc;
 use mesto_storage::{
     Batch, Engine, Log, LogOptions, MemoryDisk, Order, State, StorageError, Tree, Value,
 };
+use proptest::prelude::{
+    Just, ProptestConfig, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest,
+};
 
 use crate::disks::{ignore, record, settle};
 use crate::state_model::applied;
@@ -209,6 +212,58 @@ fn values_and_keys_above_their_limits_are_refused() {
             "that was not final"
         );
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    /// Whatever stands in the trees, opening them answers and never panics.
+    #[test]
+    fn rubbish_never_panics(
+        stored in prop::collection::vec(
+            (0..3_usize, rubbish_key(), prop::collection::vec(any::<u8>(), 0..80)),
+            1..6,
+        ),
+    ) {
+        let disk = MemoryDisk::new();
+        for (tree, key, value) in stored {
+            let value = Value::try_from(value).expect("a short value");
+            disk.engine().insert(Tree::ALL[tree], &key, value).expect("an insert succeeds");
+        }
+        if let Ok(log) = open_log(&disk) {
+            prop_assert_eq!(log.first_index().is_some(), log.last().is_some());
+        }
+        if let Ok(state) = State::open(disk.engine()) {
+            prop_assert_eq!(state.applied().index, 0);
+        }
+    }
+}
+
+fn rubbish_key() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        Just(vec![0]),
+        Just(b"log.purge".to_vec()),
+        Just(b"log.base".to_vec()),
+        prop::collection::vec(any::<u8>(), 0..12),
+        prop::collection::vec(any::<u8>(), 10),
+    ]
+}
+
+/// A commit that the disk refuses leaves the state as it was, and is final.
+#[test]
+fn a_failed_commit_changes_nothing() {
+    let disk = filled();
+    let state = State::open(disk.engine()).expect("the state opens");
+    let digest = state.digest();
+    let mut transaction = state.transaction();
+    transaction.put(b"b", vec![2]);
+    disk.fail_write_after(0);
+    assert!(matches!(
+        state.commit(transaction, applied(4)),
+        Err(StorageError::Io { .. })
+    ));
+    assert_eq!((state.applied(), state.digest()), (applied(3), digest));
+    let again = state.commit(state.transaction(), applied(4));
+    assert!(matches!(again, Err(StorageError::Poisoned { .. })));
 }
 
 pub(crate) fn pairs(disk: &MemoryDisk, tree: Tree) -> Vec<(Vec<u8>, Vec<u8>)> {
