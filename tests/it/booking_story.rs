@@ -418,6 +418,9 @@ impl Story {
         if let Some(revision) = line.small("revision") {
             placement.schedule_revision = revision;
         }
+        if let Some(space) = line.options.get("placed_in") {
+            placement.space = self.space(space);
+        }
         if let Some(week) = line.options.get("week") {
             placement.week = self.interval(week);
         }
