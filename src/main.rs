@@ -1,3 +1,7 @@
 //! The `mesto` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mesto::cli::run()
+}

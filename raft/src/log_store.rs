@@ -20,14 +20,14 @@ use tokio::sync::oneshot;
 use crate::codec::{self, CodecError};
 use crate::types::{Entry, LogId, NodeId, StoredLogId, Types, Vote, decode_entry, encode_entry};
 
-/// The most that one AppendEntries message carries, in bytes of encoded entries.
-const MAX_APPEND_BYTES: usize = 1 << 20;
 const VOTE_META: &str = "vote";
 
 /// The log as openraft sees it.
 #[derive(Clone)]
 pub(crate) struct LogStore {
     log: Log,
+    /// The most that one AppendEntries message carries, in bytes of encoded entries.
+    max_append_bytes: usize,
 }
 
 /// Why durable metadata could not be read or written.
@@ -89,8 +89,11 @@ struct StoredVote {
 }
 
 impl LogStore {
-    pub(crate) fn new(log: Log) -> Self {
-        Self { log }
+    pub(crate) fn new(log: Log, max_append_bytes: usize) -> Self {
+        Self {
+            log,
+            max_append_bytes,
+        }
     }
 
     fn decode(records: Vec<Record>) -> Result<Vec<Entry>, io::Error> {
@@ -157,7 +160,7 @@ impl RaftLogReader<Types> for LogStore {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
-        self.read(start, end, MAX_APPEND_BYTES)
+        self.read(start, end, self.max_append_bytes)
     }
 }
 

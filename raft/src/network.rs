@@ -131,7 +131,7 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
         let wire = TransferLeader {
-            from_leader: req.from_leader().clone(),
+            from_leader: *req.from_leader(),
             to: *req.to_node_id(),
             last_log_id: req.last_log_id().map(|id| StoredLogId::from(*id)),
         };
@@ -213,7 +213,7 @@ impl Client {
                 .read_at(offset, &mut data)
                 .map_err(|error| network_error(&error))?;
             let chunk = SnapshotChunk {
-                vote: vote.clone(),
+                vote,
                 meta: snapshot.meta.clone(),
                 total_bytes,
                 offset,

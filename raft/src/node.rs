@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use mesto_storage::{Engine, LogOptions, SnapshotFiles, State, StateOptions, StorageError};
+use mesto_storage::{
+    Engine, Log, LogOptions, LogStats, SnapshotFiles, State, StateOptions, StorageError,
+};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
@@ -81,6 +83,8 @@ pub struct Tuning {
     pub snapshot_timeout_ms: u64,
     /// The most entries in one append.
     pub max_append_entries: u64,
+    /// The most bytes of entries in one append; a single entry may be longer.
+    pub max_append_bytes: usize,
     /// A snapshot is built whenever this many entries were applied since the last.
     pub snapshot_every_entries: u64,
     /// How many entries that a snapshot covers stay in the log, for nodes that are only a little behind.
@@ -103,6 +107,7 @@ impl Default for Tuning {
             append_timeout_ms: 1_000,
             snapshot_timeout_ms: 60_000,
             max_append_entries: 300,
+            max_append_bytes: 1 << 20,
             snapshot_every_entries: 100_000,
             keep_log_entries: 20_000,
             max_waiting_commands: 4_096,
@@ -310,6 +315,7 @@ pub struct Node {
 pub(crate) struct Inner {
     pub(crate) raft: Raft<Types, Machine>,
     pub(crate) files: Arc<dyn SnapshotFiles>,
+    log: Log,
     state: State,
     progress: Arc<Progress>,
     peers: Peers,
@@ -411,6 +417,11 @@ impl Node {
     /// What this node has applied.
     pub fn state(&self) -> &State {
         &self.inner.state
+    }
+
+    /// How much the log has written, and in how many syncs.
+    pub fn log_stats(&self) -> LogStats {
+        self.inner.log.stats()
     }
 
     /// The last applied index, and a wake-up for every change of it.
@@ -619,7 +630,7 @@ async fn write_batch(raft: Raft<Types, Machine>, clock: Arc<dyn Clock>, batch: V
                 });
             }
             Some(Ok(Err(ClientWriteError::ForwardToLeader(_)))) => {
-                submission.answer(Outcome::NotLeader)
+                submission.answer(Outcome::NotLeader);
             }
             Some(Ok(Err(_))) => submission.answer(Outcome::Unknown),
             Some(Err(_)) | None => {

@@ -187,7 +187,7 @@ impl Receiver {
             let writer = node.files.create(&name).map_err(std::io::Error::other)?;
             *slot = Some(Incoming {
                 from,
-                vote: chunk.vote.clone(),
+                vote: chunk.vote,
                 meta: chunk.meta.clone(),
                 total_bytes: chunk.total_bytes,
                 offset: 0,

@@ -36,7 +36,7 @@ pub fn random_u128() -> u128 {
 
 /// tokio, with [`random_u64`] as its randomness.
 #[derive(Debug)]
-pub struct Runtime(TokioRuntime);
+pub(crate) struct Runtime(TokioRuntime);
 
 impl AsyncRuntime for Runtime {
     type JoinError = <TokioRuntime as AsyncRuntime>::JoinError;

@@ -1,4 +1,5 @@
-//! The one integration binary.
+//! The one integration binary: the domain as scenarios and against a naive model, the API in process, and clusters of
+//! real processes.
 
 mod api_contract;
 mod api_world;
@@ -9,5 +10,6 @@ mod booking_model;
 mod booking_shown;
 mod booking_story;
 mod booking_world;
+mod cluster;
 mod model;
 mod scenarios;

@@ -49,7 +49,7 @@ impl Node {
             parts.id,
             Arc::new(config),
             network,
-            LogStore::new(log.clone()),
+            LogStore::new(log.clone(), parts.tuning.max_append_bytes),
             machine,
         )
         .await;
@@ -67,6 +67,7 @@ impl Node {
         let inner = Arc::new(Inner {
             raft,
             files: Arc::clone(&parts.snapshots),
+            log,
             state,
             progress: Arc::clone(&progress),
             peers,

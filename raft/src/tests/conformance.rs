@@ -27,7 +27,7 @@ fn open(engine: Arc<dyn Engine>, snapshots: Arc<dyn SnapshotFiles>) -> (LogStore
         Blocking::Threads,
     )
     .expect("an empty machine opens");
-    (LogStore::new(log), machine)
+    (LogStore::new(log, 1 << 20), machine)
 }
 
 struct OnSled;

@@ -254,7 +254,7 @@ impl Cluster {
                 let seen: Vec<_> = self
                     .nodes
                     .values()
-                    .map(|node| node.status())
+                    .map(super::super::node::Node::status)
                     .map(|status| (status.applied, status.digest))
                     .collect();
                 let target = self.nodes.values().map(|node| node.status().last_log).max();
