@@ -486,3 +486,37 @@ fn forgetting_keeps_up_with_remembering() {
 fn a_password_that_was_not_hashed_cannot_be_proposed() {
     assert!(PasswordHash::new("correct horse battery staple".to_owned()).is_err());
 }
+
+#[test]
+fn a_zone_keeps_its_id_under_another_name_and_is_named_once() {
+    let mut world = World::new();
+    let space = world.make_space("nevsky", |_| {});
+    let hall = world.make_hall(space, "main");
+    let zone = |id, name: &str| ZoneDraft {
+        id,
+        name: name.parse().unwrap(),
+        kind: "quiet".parse().unwrap(),
+    };
+    let mut put = |zones| {
+        let mut draft = hall_draft("main");
+        draft.zones = zones;
+        let command = Command::PutHall {
+            space,
+            hall: Some(hall),
+            draft,
+            expected_version: None,
+        };
+        world.submit(Actor::Operator, command).result
+    };
+    let Ok(Outcome::Hall { zones, .. }) = put(vec![zone(None, "quiet")]) else {
+        panic!("refused")
+    };
+    let id = Some(zones[0]);
+    let renamed = put(vec![zone(None, "new"), zone(id, "silent")]);
+    assert!(
+        matches!(renamed, Ok(Outcome::Hall { ref zones, .. }) if zones[1] == id.unwrap()),
+        "{renamed:?}"
+    );
+    let twice = put(vec![zone(id, "silent"), zone(id, "loud")]);
+    assert_eq!(twice, Err(Refusal::Invalid(Invalid::Zones)));
+}

@@ -5,6 +5,7 @@ mod api_contract;
 mod api_world;
 mod bad_input;
 mod booking_codec;
+mod booking_erasure;
 mod booking_limits;
 mod booking_model;
 mod booking_shown;
