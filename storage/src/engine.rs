@@ -192,7 +192,18 @@ pub trait Engine: Send + Sync + 'static {
     /// `Io`, `Corruption` or `Poisoned`; any of them is final.
     fn insert(&self, tree: Tree, key: &[u8], value: Value) -> Result<(), StorageError>;
 
-    /// Applies a batch atomically.
+    /// Removes one key, if it is there.
+    ///
+    /// # Errors
+    /// `Io`, `Corruption` or `Poisoned`; any of them is final.
+    fn remove(&self, tree: Tree, key: &[u8]) -> Result<(), StorageError> {
+        let mut batch = Batch::with_capacity(1);
+        batch.delete(key);
+        self.write(tree, batch)
+    }
+
+    /// Applies a batch atomically, also across a power cut. A reader that takes no lock of its
+    /// own may see a part of it meanwhile.
     ///
     /// # Errors
     /// `Io`, `Corruption` or `Poisoned`; any of them is final.

@@ -53,6 +53,7 @@ mod sled_engine;
 pub mod snapshot;
 mod state;
 pub mod sync_repair;
+mod undo;
 mod verify;
 
 pub use data_dir::{DataDir, DataDirOptions};

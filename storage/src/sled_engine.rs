@@ -6,11 +6,13 @@
 //! - a leftover `snap.*.generating` (the process was killed while sled wrote it) makes every
 //!   later open fail, though nothing needs the file: it is removed first;
 //! - values are bounded by [`Value`], so that no page grows into a blob file;
+//! - sled's own batches cost syncs and stop readers: `undo.rs` makes batches atomic instead;
 //! - flushes go one at a time, blocking; many at once deadlock inside sled;
 //! - the first failed write or flush is latched: after it nobody knows what the disk holds.
 //!
 //! Not here: what the keys mean, and whether an empty database is a fresh one (`data_dir.rs`).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -22,17 +24,22 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     Batch, Engine, EngineStats, MAX_KEY_BYTES, Order, Pair, StorageError, Tree, Value, sync_repair,
+    undo,
 };
 
 const FLUSH_EVERY_MS: u64 = 500;
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
+const UNDO_TREE: &str = "undo";
 const PROBE_KEY: &[u8] = b"storage.probe";
 
 /// A sled database with the trees of [`Tree`].
 pub(crate) struct SledEngine {
     db: sled::Db,
     trees: [sled::Tree; 3],
+    undo: sled::Tree,
+    /// Held while a tree is written; the number of its last batch.
+    batches: [Mutex<u64>; 3],
     one_flush: Mutex<()>,
     failure: RwLock<Option<StorageError>>,
     flushes: AtomicU64,
@@ -47,19 +54,27 @@ impl SledEngine {
     pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<SledEngine, StorageError> {
         remove_generating(path)?;
         let db = open_database(path, cache_bytes)?;
-        let open = |tree: Tree| {
-            db.open_tree(tree.name())
-                .map_err(|error| failed(&format!("open the tree {}", tree.name()), error))
+        let open = |name: &str| {
+            db.open_tree(name)
+                .map_err(|error| failed(&format!("open the tree {name}"), error))
         };
-        let trees = [open(Tree::Log)?, open(Tree::Meta)?, open(Tree::State)?];
+        let trees = [
+            open(Tree::Log.name())?,
+            open(Tree::Meta.name())?,
+            open(Tree::State.name())?,
+        ];
+        let undo = open(UNDO_TREE)?;
         let engine = SledEngine {
             db,
             trees,
+            undo,
+            batches: std::array::from_fn(|_| Mutex::new(rand::random())),
             one_flush: Mutex::new(()),
             failure: RwLock::new(None),
             flushes: AtomicU64::new(0),
             writes: AtomicU64::new(0),
         };
+        engine.undo_unfinished()?;
         engine.prove_sync()?;
         Ok(engine)
     }
@@ -85,6 +100,69 @@ impl SledEngine {
             ));
         }
         Ok(())
+    }
+
+    /// Puts back what a batch replaced that a crash cut off.
+    fn undo_unfinished(&self) -> Result<(), StorageError> {
+        for tree in Tree::ALL {
+            let number = tree_number(tree);
+            let pieces: Result<Vec<Pair>, sled::Error> = self
+                .undo
+                .scan_prefix([number])
+                .map(|item| item.map(|(key, value)| (key.to_vec(), value.to_vec())))
+                .collect();
+            let pieces = pieces.map_err(|error| failed("read the undo records", error))?;
+            let before = undo::decode(&pieces)?;
+            if before.is_empty() {
+                continue;
+            }
+            tracing::warn!(
+                tree = tree.name(),
+                keys = before.len(),
+                "undoing an unfinished batch"
+            );
+            for (key, value) in before {
+                self.set(tree, &key, value)
+                    .map_err(|error| failed("undo an unfinished batch", error))?;
+            }
+            self.end_batch(number)
+                .map_err(|error| failed("undo an unfinished batch", error))?;
+        }
+        Ok(())
+    }
+
+    fn set(&self, tree: Tree, key: &[u8], value: Option<Vec<u8>>) -> sled::Result<()> {
+        match value {
+            Some(value) => self.tree(tree).insert(key, value).map(drop),
+            None => self.tree(tree).remove(key).map(drop),
+        }
+    }
+
+    fn end_batch(&self, tree: u8) -> sled::Result<()> {
+        self.undo.insert(undo::key(tree, 0), Vec::new()).map(drop)
+    }
+
+    /// Several writes that take effect together; see `undo.rs`.
+    fn write_batch(
+        &self,
+        tree: Tree,
+        number: u64,
+        writes: BTreeMap<Vec<u8>, Option<Value>>,
+    ) -> Result<(), StorageError> {
+        let doing = |error| self.latch(&format!("write a batch to {}", tree.name()), error);
+        let mut before = Vec::with_capacity(writes.len());
+        for key in writes.keys() {
+            let value = self.tree(tree).get(key).map_err(doing)?;
+            before.push((key.clone(), value.map(|value| value.to_vec())));
+        }
+        for (key, piece) in undo::encode(tree_number(tree), number, &before)? {
+            self.undo.insert(key, piece.into_bytes()).map_err(doing)?;
+        }
+        for (key, value) in writes {
+            self.set(tree, &key, value.map(Value::into_bytes))
+                .map_err(doing)?;
+        }
+        self.end_batch(tree_number(tree)).map_err(doing)
     }
 
     fn tree(&self, tree: Tree) -> &sled::Tree {
@@ -150,6 +228,7 @@ impl Engine for SledEngine {
         self.healthy()?;
         check_key(key)?;
         self.writes.fetch_add(1, Ordering::Relaxed);
+        let _number = self.batches[tree.number()].lock();
         match self.tree(tree).insert(key, value.into_bytes()) {
             Ok(_previous) => Ok(()),
             Err(error) => Err(self.latch(&format!("insert into {}", tree.name()), error)),
@@ -162,26 +241,19 @@ impl Engine for SledEngine {
             check_key(key)?;
         }
         self.writes.fetch_add(1, Ordering::Relaxed);
-        // One key needs no batch, and so not the lock that batches share.
-        let result = if batch.writes.len() == 1 {
-            match batch.writes.pop() {
-                Some((key, Some(value))) => {
-                    self.tree(tree).insert(key, value.into_bytes()).map(drop)
-                }
-                Some((key, None)) => self.tree(tree).remove(key).map(drop),
-                None => Ok(()),
-            }
-        } else {
-            let mut writes = sled::Batch::default();
-            for (key, value) in batch.writes {
-                match value {
-                    Some(value) => writes.insert(key, value.into_bytes()),
-                    None => writes.remove(key),
-                }
-            }
-            self.tree(tree).apply_batch(writes)
-        };
-        result.map_err(|error| self.latch(&format!("write a batch to {}", tree.name()), error))
+        let mut number = self.batches[tree.number()].lock();
+        if let [(key, value)] = batch.writes.as_mut_slice() {
+            // One key is atomic by itself.
+            let value = value.take().map(Value::into_bytes);
+            return self
+                .set(tree, key, value)
+                .map_err(|error| self.latch(&format!("write to {}", tree.name()), error));
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        *number = number.wrapping_add(1);
+        self.write_batch(tree, *number, batch.writes.into_iter().collect())
     }
 
     fn flush(&self) -> Result<(), StorageError> {
@@ -249,6 +321,10 @@ fn check_key(key: &[u8]) -> Result<(), StorageError> {
     Ok(())
 }
 
+fn tree_number(tree: Tree) -> u8 {
+    u8::try_from(tree.number()).expect("there are three trees")
+}
+
 /// Removes what a kill during sled's own checkpoint left behind.
 fn remove_generating(path: &Path) -> Result<(), StorageError> {
     let entries = match fs::read_dir(path) {
@@ -287,5 +363,91 @@ fn failed(action: &str, error: sled::Error) -> StorageError {
             action: Arc::from(action),
             source: Arc::new(std::io::Error::other(other.to_string())),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(byte: u8) -> Value {
+        Value::try_from(vec![byte; 30]).expect("a short value")
+    }
+
+    fn open(path: &Path) -> SledEngine {
+        SledEngine::open(path, 1024 * 1024).expect("the database opens")
+    }
+
+    /// Whatever part of a batch was written when the process died, the old values come back,
+    /// and once the end is there none does.
+    #[test]
+    fn an_unfinished_batch_is_undone() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("db");
+        for written in 0..4 {
+            let engine = open(&path);
+            let keys: [&[u8]; 3] = [b"a", b"b", b"c"];
+            engine
+                .insert(Tree::State, b"a", value(1))
+                .expect("an insert succeeds");
+            engine
+                .insert(Tree::State, b"b", value(2))
+                .expect("an insert succeeds");
+            engine
+                .remove(Tree::State, b"c")
+                .expect("a removal succeeds");
+            let before: Vec<undo::Before> = keys
+                .iter()
+                .map(|key| {
+                    (
+                        key.to_vec(),
+                        engine.get(Tree::State, key).expect("a read succeeds"),
+                    )
+                })
+                .collect();
+            for (key, piece) in undo::encode(2, 9, &before).expect("a small batch") {
+                engine
+                    .undo
+                    .insert(key, piece.into_bytes())
+                    .expect("an insert succeeds");
+            }
+            let after = [None, Some(vec![7]), Some(vec![8])];
+            for (key, value) in keys.iter().zip(after).take(written) {
+                engine
+                    .set(Tree::State, key, value)
+                    .expect("a write succeeds");
+            }
+            engine.flush().expect("a flush succeeds");
+            drop(engine);
+            let engine = open(&path);
+            let found = |key| engine.get(Tree::State, key).expect("a read succeeds");
+            assert_eq!(found(b"a"), Some(vec![1; 30]), "{written} written");
+            assert_eq!(found(b"b"), Some(vec![2; 30]), "{written} written");
+            assert_eq!(found(b"c"), None, "{written} written");
+        }
+    }
+
+    #[test]
+    fn a_finished_batch_stays() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("db");
+        let engine = open(&path);
+        engine
+            .insert(Tree::State, b"a", value(1))
+            .expect("an insert succeeds");
+        let mut batch = Batch::default();
+        batch.delete(b"a");
+        batch.put(b"b", value(3));
+        batch.put(b"b", value(4));
+        engine
+            .write(Tree::State, batch)
+            .expect("a batch is written");
+        engine
+            .write(Tree::State, Batch::default())
+            .expect("an empty one is fine");
+        drop(engine);
+        let engine = open(&path);
+        assert_eq!(engine.get(Tree::State, b"a").ok(), Some(None));
+        assert_eq!(engine.get(Tree::State, b"b").ok(), Some(Some(vec![4; 30])));
     }
 }

@@ -3,7 +3,7 @@
 use super::chunk::{Assembler, decode, index_of, key};
 use super::reader::chunk_with;
 use super::{Record, facts};
-use crate::{Batch, Engine, Order, StorageError, Tree};
+use crate::{Engine, Order, StorageError, Tree};
 
 const PAGE_CHUNKS: usize = 64;
 
@@ -160,9 +160,8 @@ fn remove_fragments(engine: &dyn Engine, index: u64) -> Result<(), StorageError>
         Order::Descending,
         usize::from(u16::MAX),
     )?;
-    let mut batch = Batch::with_capacity(pairs.len());
     for (key, _) in pairs {
-        batch.delete(key);
+        engine.remove(Tree::Log, &key)?;
     }
-    engine.write(Tree::Log, batch)
+    Ok(())
 }

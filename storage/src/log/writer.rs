@@ -6,7 +6,7 @@ use super::chunk::{self, decode, index_of, key};
 use super::core::{Change, Queued};
 use super::reader::chunk_with;
 use super::{Done, Record, Shared, facts};
-use crate::{Batch, Engine, Order, Pair, StorageError, Tree};
+use crate::{Engine, Order, Pair, StorageError, Tree};
 
 /// Chunks removed in one go, so that a purge or truncation never holds up a group for long.
 const REMOVE_CHUNKS: usize = 128;
@@ -211,18 +211,17 @@ impl LogWriter {
         };
         let engine = self.shared.engine.as_ref();
         let pairs = engine.scan(Tree::Log, &[], &[], Order::Ascending, REMOVE_CHUNKS + 1)?;
-        let mut batch = Batch::with_capacity(REMOVE_CHUNKS);
+        let mut removed = 0;
         for window in 0..pairs.len().min(REMOVE_CHUNKS) {
             if !is_purged(&pairs[window], pairs.get(window + 1), floor)? {
                 break;
             }
-            batch.delete(pairs[window].0.clone());
-        }
-        self.backlog = batch.len() == REMOVE_CHUNKS;
-        if !batch.is_empty() {
-            engine.write(Tree::Log, batch)?;
+            // From the front on, so that a crash in between leaves no gap.
+            engine.remove(Tree::Log, &pairs[window].0)?;
+            removed += 1;
             self.unflushed = true;
         }
+        self.backlog = removed == REMOVE_CHUNKS;
         Ok(())
     }
 }
@@ -257,11 +256,9 @@ fn truncate(engine: &dyn Engine, from: u64) -> Result<(), StorageError> {
         if pairs.is_empty() {
             break;
         }
-        let mut batch = Batch::with_capacity(pairs.len());
         for (key, _) in pairs {
-            batch.delete(key);
+            engine.remove(Tree::Log, &key)?;
         }
-        engine.write(Tree::Log, batch)?;
     }
     let Some(boundary) = from.checked_sub(1) else {
         return Ok(());

@@ -10,10 +10,7 @@ use std::sync::Arc;
 use super::head::{self, FIRST_GENERATION, Head, LAST_GENERATION, stored_key};
 use super::{Applied, Digest, Inner};
 use crate::engine::MAX_KEY_BYTES;
-use crate::{Batch, Pair, StorageError, Tree, Value};
-
-/// Pairs written in one engine batch.
-const BATCH_PAIRS: usize = 256;
+use crate::{Pair, StorageError, Tree, Value};
 
 /// A generation being filled. One at a time; dropped before [`Import::finish`] it is discarded.
 pub struct Import {
@@ -61,7 +58,6 @@ impl Import {
     /// # Errors
     /// `Corruption` when keys do not rise; `TooLarge`; `Io` or `Poisoned` of the engine.
     pub fn put_page(&mut self, page: Vec<Pair>) -> Result<(), StorageError> {
-        let mut batch = Batch::with_capacity(BATCH_PAIRS);
         for (key, value) in page {
             if self.last_key.as_ref().is_some_and(|last| *last >= key) {
                 return Err(StorageError::corruption(format!(
@@ -79,15 +75,12 @@ impl Import {
             }
             self.digest.add(&key, &value);
             self.pairs += 1;
-            batch.put(stored_key(self.generation, &key), Value::try_from(value)?);
+            // No batch: until the flip nothing of this counts, and rising keys go in fastest.
+            let stored = stored_key(self.generation, &key);
+            self.inner
+                .engine
+                .insert(Tree::State, &stored, Value::try_from(value)?)?;
             self.last_key = Some(key);
-            if batch.len() == BATCH_PAIRS {
-                let full = std::mem::replace(&mut batch, Batch::with_capacity(BATCH_PAIRS));
-                self.inner.engine.write(Tree::State, full)?;
-            }
-        }
-        if !batch.is_empty() {
-            self.inner.engine.write(Tree::State, batch)?;
         }
         Ok(())
     }

@@ -276,12 +276,8 @@ impl State {
         if pairs.len() < REMOVE_PAIRS {
             leftovers.dead.remove(&generation);
         }
-        let mut batch = Batch::with_capacity(pairs.len());
         for (key, _) in pairs {
-            batch.delete(key);
-        }
-        if !batch.is_empty() {
-            engine.write(Tree::State, batch)?;
+            engine.remove(Tree::State, &key)?;
         }
         Ok(!leftovers.dead.is_empty())
     }
