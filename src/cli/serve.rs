@@ -60,7 +60,13 @@ fn ids(config: &Config) -> String {
 }
 
 fn start_log(settings: &LogSettings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.level).context("log.level cannot be understood")?;
+    // Consensus reports each failed heartbeat to a dead peer; the node itself says once that the peer is down.
+    let level = if settings.level.contains("openraft") {
+        settings.level.clone()
+    } else {
+        format!("{},openraft=error", settings.level)
+    };
+    let filter = EnvFilter::try_new(level).context("log.level cannot be understood")?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     let started = match settings.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use mesto_storage::{Log, LogWriter, State};
 use openraft::Raft;
+use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -93,6 +94,7 @@ impl Node {
         ];
         tasks.push(tokio::spawn(keep_fresh(Arc::clone(&inner))));
         tasks.push(tokio::spawn(keep_status(Arc::clone(&inner))));
+        tasks.push(tokio::spawn(tell_leaders(Arc::clone(&inner))));
         tasks.extend(writer);
         Ok(Self {
             inner,
@@ -189,5 +191,27 @@ async fn keep_status(inner: Arc<Inner>) {
     loop {
         inner.ask_members().await;
         tokio::time::sleep(STATUS_INTERVAL).await;
+    }
+}
+
+/// Logs who leads, whenever that changes.
+async fn tell_leaders(inner: Arc<Inner>) {
+    let mut metrics = inner.raft.server_metrics();
+    let mut before = None;
+    loop {
+        let (leader, term) = {
+            let metrics = metrics.borrow_and_update();
+            (metrics.current_leader, metrics.vote.leader_id.term)
+        };
+        if leader != before {
+            match leader {
+                Some(leader) => tracing::info!(leader, term, "a leader was elected"),
+                None => tracing::warn!(term, "there is no leader"),
+            }
+            before = leader;
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
     }
 }

@@ -98,24 +98,37 @@ impl Inner {
                 );
                 (*id, call.await)
             });
-        for (id, answer) in futures_util::future::join_all(asked).await {
-            if let Ok(PeerStatus {
-                state,
-                applied,
-                digest,
-            }) = answer
-            {
-                self.seen.lock().insert(
-                    id,
-                    (
-                        Instant::now(),
-                        Seen {
-                            state,
-                            applied,
-                            digest,
-                        },
-                    ),
-                );
+        let answers = futures_util::future::join_all(asked).await;
+        let now = Instant::now();
+        let mut seen = self.seen.lock();
+        for (id, answer) in answers {
+            let was_up = seen.get(&id).is_some_and(|(at, _)| now - *at <= SEEN_FOR);
+            match answer {
+                Ok(PeerStatus {
+                    state,
+                    applied,
+                    digest,
+                }) => {
+                    if !was_up {
+                        tracing::info!(member = id, state, applied, "a member is up");
+                    }
+                    seen.insert(
+                        id,
+                        (
+                            now,
+                            Seen {
+                                state,
+                                applied,
+                                digest,
+                            },
+                        ),
+                    );
+                }
+                // Said once, when it stops answering, and not again every half second.
+                Err(error) if !was_up && seen.remove(&id).is_some() => {
+                    tracing::warn!(member = id, %error, "a member is down");
+                }
+                Err(_) => {}
             }
         }
     }

@@ -141,7 +141,7 @@ impl Cluster {
             .date()
             + jiff::Span::new().days(days);
         let path = format!("/spaces/{slug}/availability?date={date}");
-        let day = self.get(self.ids()[1], &path, token).await;
+        let day = self.get(self.running()[0], &path, token).await;
         assert_eq!(day.status, 200, "{day:?}");
         let slots = day.body["slots"].as_array().expect("slots");
         let mut cells = Vec::new();

@@ -25,11 +25,11 @@ async fn book_steadily(
         longest_gap: Duration::ZERO,
     };
     let mut last = Instant::now();
-    for (number, cell) in cells.into_iter().enumerate() {
+    for cell in cells {
         if stop.load(Ordering::SeqCst) {
             return steady;
         }
-        let key = format!("{}-{number}", person.email);
+        let key = format!("{}-{}", person.email, cell.starts_at);
         let answer = cluster.book_surely(person, &cell, &key, first).await;
         assert_eq!(
             answer.status, 201,

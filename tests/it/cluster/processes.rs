@@ -88,6 +88,15 @@ impl Cluster {
         self.nodes.iter().map(|node| node.id).collect()
     }
 
+    /// The nodes that run.
+    pub(crate) fn running(&self) -> Vec<u64> {
+        self.nodes
+            .iter()
+            .filter(|node| node.child.is_some())
+            .map(|node| node.id)
+            .collect()
+    }
+
     fn node(&self, id: u64) -> &NodeProcess {
         self.nodes
             .iter()
