@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::{
     App,
     answer::Answer,
-    extract::{Administrator, Json, NoBody, PathText, id_in_path},
+    extract::{Administrator, Json, NoBody, PathText, Plain, Query, id_in_path},
     problem::{Code, Problem},
 };
 use crate::{
@@ -63,7 +63,7 @@ pub struct Confirmation {
 
 /// The cluster
 ///
-/// As this node sees it: who leads, and how far each node is.
+/// As this node sees it at once, whatever consistency is asked for: who leads, and how far each node is.
 #[utoipa::path(get, path = "/api/v1/cluster", tag = "cluster", responses(
     (status = 200, description = "The cluster", body = serde_json::Value, example = json!({
         "leader": 2, "term": 5, "node": 1,
@@ -73,6 +73,7 @@ pub struct Confirmation {
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     _: Administrator,
+    _: Query<Plain>,
 ) -> Result<axum::response::Response, Problem> {
     use axum::response::IntoResponse;
     Ok((StatusCode::OK, axum::Json(app.service.replica().cluster())).into_response())

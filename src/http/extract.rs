@@ -5,7 +5,7 @@
 //! A body that is asked for twice with the same key is compared in a canonical form, in which the order of members and
 //! white space do not count.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     booking::Fingerprint,
-    limits::{PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX},
+    limits::{Limits, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX},
     service::{Admin, Caller, Consistency, FieldError, IdempotencyKey, Write},
 };
 
@@ -292,7 +292,12 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
-        json(request, app.service.limits().body_bytes).await
+        json(
+            request,
+            app.service.limits(),
+            app.service.limits().body_bytes,
+        )
+        .await
     }
 }
 
@@ -300,9 +305,13 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for LargeJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
-        json(request, app.service.limits().page_body_bytes)
-            .await
-            .map(Self)
+        json(
+            request,
+            app.service.limits(),
+            app.service.limits().page_body_bytes,
+        )
+        .await
+        .map(Self)
     }
 }
 
@@ -311,7 +320,12 @@ impl FromRequest<Arc<App>> for NoBody {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
         let start = start_of(&request)?;
-        let body = read(request, app.service.limits().body_bytes).await?;
+        let body = read(
+            request,
+            app.service.limits(),
+            app.service.limits().body_bytes,
+        )
+        .await?;
         if !body.is_empty() {
             let value: Value = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
             match value {
@@ -385,7 +399,11 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Proble
     })
 }
 
-async fn json<T: DeserializeOwned>(request: Request, max_bytes: usize) -> Result<Json<T>, Problem> {
+async fn json<T: DeserializeOwned>(
+    request: Request,
+    limits: &Limits,
+    max_bytes: usize,
+) -> Result<Json<T>, Problem> {
     let start = start_of(&request)?;
     if !is_json(request.headers()) {
         return Err(Problem::new(
@@ -393,7 +411,7 @@ async fn json<T: DeserializeOwned>(request: Request, max_bytes: usize) -> Result
             "send the body as application/json",
         ));
     }
-    let body = read(request, max_bytes).await?;
+    let body = read(request, limits, max_bytes).await?;
     let value = parse(&body)?;
     // What has just been parsed into a type is JSON, so this cannot fail; maps are sorted by key.
     let canonical: Value = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
@@ -412,7 +430,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("application/json")
 }
 
-async fn read(request: Request, max_bytes: usize) -> Result<Bytes, Problem> {
+async fn read(request: Request, limits: &Limits, max_bytes: usize) -> Result<Bytes, Problem> {
     let too_long = || {
         Problem::new(
             Code::PayloadTooLarge,
@@ -429,9 +447,16 @@ async fn read(request: Request, max_bytes: usize) -> Result<Bytes, Problem> {
     {
         return Err(too_long());
     }
-    match axum::body::to_bytes(request.into_body(), max_bytes).await {
-        Ok(bytes) => Ok(bytes),
-        Err(error) => {
+    // A body gets half of the request's time, so that a slow one is told so while it is certain that nothing happened.
+    let patience = Duration::from_millis(limits.request_ms / 2);
+    let body = axum::body::to_bytes(request.into_body(), max_bytes);
+    match tokio::time::timeout(patience, body).await {
+        Err(_) => Err(Problem::new(
+            Code::RequestTimeout,
+            "the body took too long to arrive",
+        )),
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => {
             use std::error::Error;
             let is_limit = error
                 .source()

@@ -75,8 +75,7 @@ pub(super) fn complete(document: Document) -> String {
 fn complete_operation(path: &str, method: &str, operation: &mut Map<String, Value>) {
     let is_api = path.starts_with("/api/v1/") && !path.ends_with("openapi.json");
     let is_read = method == "get";
-    let takes_consistency =
-        is_api && is_read && !path.starts_with("/api/v1/cluster") && !path.ends_with("/events");
+    let takes_consistency = is_api && is_read && !path.ends_with("/events");
     let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
     if let Some(parameters) = parameters.as_array_mut() {
         parameters.extend(common_parameters(is_api, is_read, takes_consistency));
@@ -157,6 +156,7 @@ fn parameter(place: &str, name: &str, description: &str, schema: Value) -> Value
 fn common_codes(path: &str, is_api: bool, is_read: bool) -> BTreeSet<Code> {
     let mut codes = BTreeSet::from([
         Code::UriTooLong,
+        Code::HeaderTooLarge,
         Code::Overloaded,
         Code::Internal,
         Code::TimedOut,

@@ -22,6 +22,7 @@ use axum::{
 };
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::Instrument;
 
 use super::{
     App,
@@ -92,8 +93,14 @@ pub async fn surround(State(app): State<Arc<App>>, request: Request, next: Next)
     let asker = Asker::default();
     head.extensions.insert(Context::new(&request_id));
     head.extensions.insert(asker.clone());
+    // Whatever is logged while the request is worked on carries its id.
+    let span = tracing::info_span!("request", request_id);
     let response = match admit(&app, &head).await {
-        Ok(_turn) => run(&app, Request::from_parts(head, body), next).await,
+        Ok(_turn) => {
+            run(&app, Request::from_parts(head, body), next)
+                .instrument(span)
+                .await
+        }
         Err(problem) => problem.into_response(),
     };
     let response = finish(&app, response, &request_id);
@@ -113,6 +120,16 @@ async fn admit(app: &App, head: &Parts) -> Result<Option<OwnedSemaphorePermit>, 
     let uri = &head.uri;
     if uri.path().len() + uri.query().map_or(0, str::len) > limits::URI_BYTES {
         return Err(Problem::of_status(StatusCode::URI_TOO_LONG));
+    }
+    // The server stops reading a header that goes on and on, but only somewhere beyond the limit.
+    let lengths = head
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len());
+    if lengths.sum::<usize>() > limits::HEADER_BYTES {
+        return Err(Problem::of_status(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        ));
     }
     // What tells whether the node lives must not depend on how busy it is.
     let turn = if is_probe(uri.path()) {

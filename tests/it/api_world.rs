@@ -56,6 +56,10 @@ impl World {
     }
 
     pub(crate) fn with(limits: Limits) -> Self {
+        Self::build(limits, PasswordCost::LEAST)
+    }
+
+    pub(crate) fn build(limits: Limits, password_cost: PasswordCost) -> Self {
         let clock = ManualClock::new(START_MS);
         let replica = Arc::new(LocalReplica::new(Arc::new(clock.clone())));
         let service = Service::new(Parts {
@@ -63,7 +67,7 @@ impl World {
             clock: Arc::new(clock.clone()),
             entropy: Arc::new(SeededEntropy::new(1)),
             limits,
-            password_cost: PasswordCost::LEAST,
+            password_cost,
             operator_token: Some(OPERATOR.to_owned()),
         });
         let router = http::router(

@@ -1,7 +1,9 @@
-//! The one integration binary: the domain as scenarios and against a naive model, the API in process, and clusters of
-//! real processes.
+//! The one integration binary.
 
+mod api_accounts;
 mod api_contract;
+mod api_sockets;
+mod api_surface;
 mod api_world;
 mod bad_input;
 mod booking_codec;
