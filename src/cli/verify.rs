@@ -27,3 +27,39 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         Ok(ExitCode::FAILURE)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use mesto_storage::{DataDir, DataDirOptions};
+
+    use super::*;
+
+    fn verify(directory: &Path) -> anyhow::Result<String> {
+        let directory = directory.to_owned();
+        run(&VerifyArgs { directory }).map(|code| format!("{code:?}"))
+    }
+
+    #[test]
+    fn soundness_and_damage_differ_by_the_exit_code() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let data = directory.path().join("node-1");
+        assert!(verify(&data).is_err(), "there is nothing to check");
+        drop(DataDir::open(&data, &DataDirOptions::default()).expect("a new store"));
+        let verdict = verify(&data).expect("it can be checked");
+        assert_eq!(verdict, format!("{:?}", ExitCode::SUCCESS));
+        damage(&data);
+        let verdict = verify(&data).map_err(|error| format!("{error:#}"));
+        assert_ne!(verdict, Ok(format!("{:?}", ExitCode::SUCCESS)));
+    }
+
+    /// Takes away what the database wrote, and leaves everything else.
+    fn damage(data: &Path) {
+        for entry in std::fs::read_dir(data).expect("it is readable").flatten() {
+            if entry.path().is_dir() {
+                std::fs::remove_dir_all(entry.path()).expect("it can be removed");
+            }
+        }
+    }
+}
