@@ -203,23 +203,53 @@ fn live(directory: &DataDir, told: &Arc<Mutex<Told>>, stop: &AtomicBool, mut dic
     let state = State::open(directory.engine()).expect("the state opens");
     let thread = std::thread::spawn(move || writer.run());
     let in_flight = Arc::new(AtomicU64::new(0));
+    let horizon = Mutex::new(state.applied().index);
+    std::thread::scope(|scope| {
+        let applier_dice = Dice::new(dice.below(u64::MAX));
+        // Commits and flushes overlap, so that a flush makes half a commit durable.
+        scope.spawn(|| apply_all(&log, &state, &horizon, stop, applier_dice));
+        change_all(
+            directory, &log, &state, &horizon, told, stop, &in_flight, &mut dice,
+        );
+    });
+    drop(log);
+    thread.join().expect("the writer ends");
+}
+
+/// Appends, votes, truncates, purges and seals.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "they are what one life consists of"
+)]
+fn change_all(
+    directory: &DataDir,
+    log: &Log,
+    state: &State,
+    horizon: &Mutex<u64>,
+    told: &Arc<Mutex<Told>>,
+    stop: &AtomicBool,
+    in_flight: &Arc<AtomicU64>,
+    dice: &mut Dice,
+) {
     while !stop.load(Ordering::SeqCst) {
         match dice.below(40) {
-            0 => truncate(&log, &state, told, &mut dice),
-            1 => vote(&log, told),
-            2 => purge(&log, &state, told),
+            0 => truncate(log, horizon, told, dice),
+            1 => vote(log, told),
+            2 => purge(log, state, told),
             3 => directory.seal().expect("a seal is made"),
-            _ => append(&log, told, &in_flight, 1 + dice.below(12)),
-        }
-        if dice.below(3) == 0 {
-            apply(&log, &state, 1 + dice.below(40));
+            _ => append(log, told, in_flight, 1 + dice.below(12)),
         }
         while in_flight.load(Ordering::SeqCst) > 8 && !stop.load(Ordering::SeqCst) {
             std::thread::yield_now();
         }
     }
-    drop(log);
-    thread.join().expect("the writer ends");
+}
+
+fn apply_all(log: &Log, state: &State, horizon: &Mutex<u64>, stop: &AtomicBool, mut dice: Dice) {
+    while !stop.load(Ordering::SeqCst) {
+        apply(log, state, horizon, 1 + dice.below(300));
+        std::thread::yield_now();
+    }
 }
 
 fn append(log: &Log, told: &Arc<Mutex<Told>>, in_flight: &Arc<AtomicU64>, count: u64) {
@@ -257,8 +287,9 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 /// Takes back some records that are not applied yet, as a new leader would.
-fn truncate(log: &Log, state: &State, told: &Arc<Mutex<Told>>, dice: &mut Dice) {
-    let from = (state.applied().index + 1).max(next_index(log).saturating_sub(dice.below(20)));
+fn truncate(log: &Log, horizon: &Mutex<u64>, told: &Arc<Mutex<Told>>, dice: &mut Dice) {
+    let horizon = horizon.lock();
+    let from = (*horizon + 1).max(next_index(log).saturating_sub(dice.below(20)));
     {
         let mut told = told.lock();
         told.epoch += 1;
@@ -291,12 +322,18 @@ fn purge(log: &Log, state: &State, told: &Arc<Mutex<Told>>) {
     }
 }
 
-fn apply(log: &Log, state: &State, count: u64) {
+/// Applies up to `count` records; below the horizon nothing is truncated any more.
+fn apply(log: &Log, state: &State, horizon: &Mutex<u64>, count: u64) {
     let from = state.applied().index + 1;
-    let to = (from + count).min(next_index(log));
-    if from >= to {
-        return;
-    }
+    let to = {
+        let mut horizon = horizon.lock();
+        let to = (from + count).min(next_index(log));
+        if from >= to {
+            return;
+        }
+        *horizon = to - 1;
+        to
+    };
     let (sender, receiver) = channel();
     log.when_written(
         to - 1,
