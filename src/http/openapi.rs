@@ -24,7 +24,7 @@ use super::{
 #[openapi(
     info(
         title = "Mesto",
-        description = "Books desks in coworking spaces. Any node answers any call; see docs/api.md for retries and consistency.",
+        description = "Books desks in coworking spaces. Any node answers any call; the guide docs/api.md tells about retries and consistency.",
         license(name = "MIT OR Apache-2.0"),
     ),
     servers((url = "/", description = "This node")),

@@ -385,3 +385,19 @@ async fn every_documented_operation_is_served() {
         }
     }
 }
+
+#[test]
+fn the_guide_names_every_problem_with_its_status() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md");
+    let guide = std::fs::read_to_string(path).expect("the guide is there");
+    for code in mesto::http::problem::Code::ALL {
+        let retryable = if code.retryable() { "yes" } else { "no" };
+        let row = format!(
+            "| `{}` | {} | {retryable} | {} |",
+            code.as_str(),
+            code.status().as_u16(),
+            code.title()
+        );
+        assert!(guide.contains(&row), "docs/api.md lacks {row}");
+    }
+}
