@@ -15,10 +15,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use mesto_storage::snapshot::{SnapshotBuild, SnapshotRestore, read_header};
-use mesto_storage::{Applied, Image, Log, SnapshotFiles, State, StorageError, Transaction};
-use openraft::storage::{
-    ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot,
-};
+use mesto_storage::{Applied, Log, SnapshotFiles, State, StorageError, Transaction};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -30,6 +28,12 @@ use crate::log_store::completed;
 use crate::types::{
     Entry, LogId, Members, NodeId, Reply, SnapshotMeta, StoredLogId, StoredMembership, Types,
 };
+
+/// How often an image is begun again, when more changed than may be kept aside for it.
+const SNAPSHOT_TRIES: usize = 3;
+
+/// A snapshot as openraft knows it.
+pub(crate) type BuiltSnapshot = openraft::alias::SnapshotOf<Types, SnapshotFile>;
 
 /// How many entries are applied in one atomic write at most.
 const MAX_GROUP_ENTRIES: usize = 256;
@@ -104,25 +108,31 @@ pub enum Blocking {
 }
 
 impl Blocking {
-    /// Runs `step` until it says that it is done.
+    /// Runs `step` until it says that it is done, or fails.
     async fn run<T: Send + 'static>(
         self,
         mut job: T,
         step: impl Fn(&mut T) -> Result<bool, StorageError> + Send + 'static,
-    ) -> Result<T, io::Error> {
+    ) -> Result<Result<T, StorageError>, io::Error> {
         match self {
-            Self::Inline => {
-                while !step(&mut job).map_err(io::Error::other)? {
-                    tokio::task::yield_now().await;
+            Self::Inline => loop {
+                match step(&mut job) {
+                    Ok(true) => return Ok(Ok(job)),
+                    Ok(false) => tokio::task::yield_now().await,
+                    Err(error) => return Ok(Err(error)),
                 }
-                Ok(job)
-            }
+            },
             Self::Threads => tokio::task::spawn_blocking(move || {
-                while !step(&mut job).map_err(io::Error::other)? {}
-                Ok(job)
+                loop {
+                    match step(&mut job) {
+                        Ok(true) => return Ok(job),
+                        Ok(false) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
             })
             .await
-            .map_err(io::Error::other)?,
+            .map_err(io::Error::other),
         }
     }
 }
@@ -290,9 +300,8 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
-        // The image is begun here, between two groups, and read later, while entries are applied.
         Builder {
-            image: Some(self.state.image()),
+            state: self.state.clone(),
             files: Arc::clone(&self.files),
             blocking: self.blocking,
             progress: Arc::clone(&self.progress),
@@ -310,7 +319,10 @@ impl RaftStateMachine<Types> for Machine {
             .open(&snapshot.name)
             .map_err(io::Error::other)?;
         let restore = SnapshotRestore::new(reader, &self.state).map_err(io::Error::other)?;
-        self.blocking.run(restore, SnapshotRestore::step).await?;
+        self.blocking
+            .run(restore, SnapshotRestore::step)
+            .await?
+            .map_err(io::Error::other)?;
         let applied = self.state.applied();
         let record = AppliedRecord::decode(&applied)?;
         if record.log_id.map(LogId::from) != meta.last_log_id {
@@ -335,21 +347,9 @@ impl RaftStateMachine<Types> for Machine {
         Ok(())
     }
 
-    async fn get_current_snapshot(
-        &mut self,
-    ) -> Result<
-        Option<
-            Snapshot<
-                openraft::alias::CommittedLeaderIdOf<Types>,
-                NodeId,
-                crate::Member,
-                SnapshotFile,
-            >,
-        >,
-        io::Error,
-    > {
+    async fn get_current_snapshot(&mut self) -> Result<Option<BuiltSnapshot>, io::Error> {
         let current = self.current.lock().clone();
-        Ok(current.map(|(meta, name)| Snapshot {
+        Ok(current.map(|(meta, name)| BuiltSnapshot {
             meta,
             snapshot: SnapshotFile {
                 name,
@@ -361,46 +361,73 @@ impl RaftStateMachine<Types> for Machine {
 
 /// Builds one snapshot.
 pub(crate) struct Builder {
-    image: Option<Result<Image, StorageError>>,
+    state: State,
     files: Arc<dyn SnapshotFiles>,
     blocking: Blocking,
     progress: Arc<Progress>,
     current: Arc<Mutex<Option<(SnapshotMeta, String)>>>,
 }
 
-impl RaftSnapshotBuilder<Types> for Builder {
-    type SnapshotData = SnapshotFile;
-
-    async fn build_snapshot(
-        &mut self,
-    ) -> Result<
-        Snapshot<openraft::alias::CommittedLeaderIdOf<Types>, NodeId, crate::Member, SnapshotFile>,
-        io::Error,
-    > {
-        let image = self
-            .image
-            .take()
-            .ok_or_else(|| io::Error::other("a builder builds once"))?;
-        let image = image.map_err(io::Error::other)?;
+impl Builder {
+    /// One try. `None`: so much changed meanwhile that the image was given up.
+    async fn try_build(&self) -> Result<Option<(SnapshotMeta, String)>, io::Error> {
+        // The image is what the state is now; from here on it is read while entries are applied.
+        let image = match self.state.image() {
+            Ok(image) => image,
+            Err(error) => return unless_lost(error),
+        };
         let meta = AppliedRecord::decode(image.applied())?.snapshot_meta()?;
         let name = snapshot_name(&meta);
         let writer = self.files.create(&name).map_err(io::Error::other)?;
         let build = SnapshotBuild::new(image, writer, Vec::new()).map_err(io::Error::other)?;
-        self.blocking.run(build, SnapshotBuild::step).await?;
-        make_current(
-            &self.current,
-            &self.files,
-            &self.progress,
-            meta.clone(),
-            name.clone(),
-        );
-        Ok(Snapshot {
+        match self.blocking.run(build, SnapshotBuild::step).await? {
+            Ok(_) => Ok(Some((meta, name))),
+            Err(error) => unless_lost(error),
+        }
+    }
+}
+
+/// A lost image is no failure of the node; everything else is.
+fn unless_lost<T>(error: StorageError) -> Result<Option<T>, io::Error> {
+    match error {
+        StorageError::ImageLost { .. } => {
+            tracing::warn!(%error, "a snapshot has to be begun again");
+            Ok(None)
+        }
+        other => Err(io::Error::other(other)),
+    }
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> Result<BuiltSnapshot, io::Error> {
+        for _ in 0..SNAPSHOT_TRIES {
+            if let Some((meta, name)) = self.try_build().await? {
+                make_current(
+                    &self.current,
+                    &self.files,
+                    &self.progress,
+                    meta.clone(),
+                    name.clone(),
+                );
+                return Ok(self.built(meta, name));
+            }
+        }
+        // openraft takes an error for the end of the node. A snapshot of nothing is not newer than what it has, so it
+        // is ignored, and the next entries ask for another one.
+        tracing::error!("no snapshot was built; the log stays longer than it should until one is");
+        Ok(self.built(SnapshotMeta::default(), String::new()))
+    }
+}
+
+impl Builder {
+    fn built(&self, meta: SnapshotMeta, name: String) -> BuiltSnapshot {
+        let files = Arc::clone(&self.files);
+        BuiltSnapshot {
             meta,
-            snapshot: SnapshotFile {
-                name,
-                files: Arc::clone(&self.files),
-            },
-        })
+            snapshot: SnapshotFile { name, files },
+        }
     }
 }
 

@@ -28,6 +28,9 @@ use crate::service::{Parts, Service, entropy::SystemEntropy, passwords::Password
 /// How long consensus may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often the node's data is sealed.
+const SEAL_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Runs node `id` of `config` until it is told to stop, or fails.
 ///
 /// # Errors
@@ -43,6 +46,7 @@ pub async fn serve(config: Config, id: u64) -> anyhow::Result<()> {
         ..DataDirOptions::default()
     };
     let data = DataDir::open(&folder, &options).context("cannot open the node's data")?;
+    let data = Arc::new(data);
     let clock = Arc::new(SystemClock);
     let node = Node::start(parts(&config, id, &data, Arc::clone(&clock))?).await;
     let node = node.context("cannot start consensus")?;
@@ -79,6 +83,7 @@ pub async fn serve(config: Config, id: u64) -> anyhow::Result<()> {
     ));
     tracing::info!(node = id, http = %settings.http, peer = %settings.peer, data = %folder.display(), "serving");
 
+    let sealing = tokio::spawn(keep_sealed(Arc::clone(&data)));
     let ended = tokio::select! {
         name = told_by_signal() => { tracing::info!(signal = name?, "stopping"); Ok(()) }
         why = node.failed() => Err(anyhow::anyhow!("consensus has failed and will not go on: {why}")),
@@ -95,6 +100,7 @@ pub async fn serve(config: Config, id: u64) -> anyhow::Result<()> {
         tracing::warn!("consensus did not stop in time");
     }
     stop_peers.send_replace(true);
+    sealing.abort();
     // Peers keep their connections open; there is nothing more to say to them.
     peers.abort();
     tracing::info!(node = id, "stopped");
@@ -171,6 +177,20 @@ async fn listen(address: &crate::config::Address) -> anyhow::Result<TcpListener>
 async fn told(mut stop: watch::Receiver<bool>) {
     // A sender that is gone has nothing left to wait for either.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Seals the data again and again, so that a start after a crash can tell a damaged tail from none.
+async fn keep_sealed(data: Arc<DataDir>) {
+    loop {
+        tokio::time::sleep(SEAL_INTERVAL).await;
+        let sealed = Arc::clone(&data);
+        match tokio::task::spawn_blocking(move || sealed.seal()).await {
+            Ok(Ok(())) => {}
+            // A store that fails has stopped consensus already, which ends the process.
+            Ok(Err(error)) => return tracing::error!(%error, "the data could not be sealed"),
+            Err(error) => return tracing::error!(%error, "sealing the data ended badly"),
+        }
+    }
 }
 
 /// Ends with the name of the signal that asks this process to stop.

@@ -1,6 +1,8 @@
 //! The one integration binary.
 
+mod absences;
 mod api_accounts;
+mod api_behind;
 mod api_contract;
 mod api_sockets;
 mod api_surface;
