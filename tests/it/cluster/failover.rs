@@ -220,3 +220,43 @@ async fn a_node_alone_does_not_serve_and_says_so() {
     assert_eq!(settled.status, 201, "{settled:?}");
     assert_eq!(cluster.active(leader, &anna).await.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_slept_wakes_up_as_a_follower_and_answers_nothing_stale() {
+    let cluster = Cluster::start("").await;
+    cluster.space("house", 1).await;
+    let anna = cluster.person("anna").await;
+    let cells = cluster.cells("house", 1, &anna.token).await;
+    let leader = cluster.leader().await;
+    let others: Vec<u64> = cluster
+        .ids()
+        .into_iter()
+        .filter(|id| *id != leader)
+        .collect();
+    cluster.pause(leader, true);
+    // The others must notice by themselves; the client goes to one of them.
+    cluster
+        .until("the others elect a leader and book", || async {
+            cluster
+                .book(others[0], &anna, &cells[0], Some("while-asleep"))
+                .await
+                .is_ok_and(|it| it.status == 201)
+        })
+        .await;
+    // A read that reached the sleeper before it slept is answered after it woke: it must see the booking.
+    let asked = cluster.get(leader, "/bookings?status=active", &anna.token);
+    let wake = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        cluster.pause(leader, false);
+    };
+    let (seen, ()) = tokio::join!(asked, wake);
+    let count = seen.body["items"].as_array().map_or(0, Vec::len);
+    assert!(
+        seen.status == 503 || count == 1,
+        "a stale read was answered: {seen:?}"
+    );
+    assert_ne!(cluster.leader_but(Some(leader)).await, leader);
+    cluster.ready().await;
+    cluster.converge().await;
+    assert_eq!(cluster.active(leader, &anna).await.len(), 1);
+}
