@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -363,13 +364,18 @@ fn tail(path: &Path) -> String {
     lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
-/// Ports that nobody uses just now.
+/// Ports that nobody uses just now, below those that the system gives to outgoing connections: one of these could be
+/// taken by a client between this look and the node's start.
 fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
-        .collect();
-    listeners
-        .iter()
-        .map(|listener| listener.local_addr().expect("it is bound").port())
-        .collect()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    // Two runs at once begin at different places; within a run no port is given twice.
+    let start =
+        u16::try_from(std::process::id() % u32::from(COUNT)).expect("it is below the count");
+    let candidates = std::iter::repeat_with(|| {
+        FIRST + (start + NEXT.fetch_add(1, Ordering::SeqCst) % COUNT) % COUNT
+    });
+    let free = candidates.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.take(count).collect()
 }
