@@ -160,6 +160,11 @@ impl RaftLogReader<Types> for LogStore {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
+        if self.log.first_index().is_none_or(|first| first > start) {
+            return Err(io::Error::other(format!(
+                "the log no longer has entry {start}"
+            )));
+        }
         self.read(start, end, self.max_append_bytes)
     }
 }

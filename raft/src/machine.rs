@@ -10,12 +10,15 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use mesto_storage::snapshot::{SnapshotBuild, SnapshotRestore, read_header};
-use mesto_storage::{Applied, Log, SnapshotFiles, State, StorageError, Transaction};
+use mesto_storage::{
+    Applied, Log, MAX_APPLIED_RECORD_BYTES, SnapshotFiles, State, StorageError, Transaction,
+};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
@@ -64,6 +67,13 @@ impl AppliedRecord {
         &self.members
     }
 
+    /// Whether the record stays within what the store takes for it after `member` joined, twice over, since a change
+    /// of the membership holds both sets for a while.
+    pub(crate) fn has_room_for(&self, member: &crate::Member) -> bool {
+        let one = codec::encode(member).len() + 32;
+        codec::encode(self).len() + 2 * one <= MAX_APPLIED_RECORD_BYTES
+    }
+
     fn change_members(&mut self, members: Members, log_id: StoredLogId) {
         self.removed.extend(
             self.members
@@ -109,7 +119,7 @@ pub enum Blocking {
 
 impl Blocking {
     /// Runs `step` until it says that it is done, or fails.
-    async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         self,
         mut job: T,
         step: impl Fn(&mut T) -> Result<bool, StorageError> + Send + 'static,
@@ -176,7 +186,7 @@ impl Machine {
     ) -> Result<(Self, Arc<Progress>), io::Error> {
         let applied = state.applied();
         let record = AppliedRecord::decode(&applied)?;
-        let current = newest_snapshot(&files)?;
+        let current = newest_snapshot(&files, applied.index)?;
         let progress = Arc::new(Progress {
             applied: watch::Sender::new(applied.index),
             record: Mutex::new(record.clone()),
@@ -287,7 +297,9 @@ impl RaftStateMachine<Types> for Machine {
     {
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
-            self.decide(entry, responder);
+            // A panic must stop the node, and openraft does not look after the task that it would end.
+            let decided = catch_unwind(AssertUnwindSafe(|| self.decide(entry, responder)));
+            decided.map_err(|_| io::Error::other("applying an entry panicked"))?;
             if self.group.get_mut().answers.len() >= MAX_GROUP_ENTRIES {
                 self.write_group().await?;
             }
@@ -470,9 +482,11 @@ fn make_current(
     }
 }
 
-/// The newest complete snapshot among the files; older ones are removed.
+/// The newest complete snapshot among the files; others are removed. One beyond what was applied was received and never
+/// installed: the state does not need it, and the leader sends it again.
 fn newest_snapshot(
     files: &Arc<dyn SnapshotFiles>,
+    applied: u64,
 ) -> Result<Option<(SnapshotMeta, String)>, io::Error> {
     let mut newest: Option<(SnapshotMeta, String)> = None;
     for name in files.list().map_err(io::Error::other)? {
@@ -485,6 +499,10 @@ fn newest_snapshot(
                 continue;
             }
         };
+        if header.applied.index > applied {
+            files.remove(&name).map_err(io::Error::other)?;
+            continue;
+        }
         let meta = AppliedRecord::decode(&header.applied)?.snapshot_meta()?;
         let loser = match newest.take() {
             Some((newer, kept)) if newer.last_log_id > meta.last_log_id => {

@@ -315,6 +315,7 @@ pub struct Node {
 pub(crate) struct Inner {
     pub(crate) raft: Raft<Types, Machine>,
     pub(crate) files: Arc<dyn SnapshotFiles>,
+    pub(crate) blocking: Blocking,
     log: Log,
     state: State,
     progress: Arc<Progress>,
@@ -557,16 +558,16 @@ impl Inner {
                 .map(|submission| submission.command.clone())
                 .collect(),
         };
-        let answer = self
-            .peers
-            .call(
-                Lane::Forward,
-                Kind::Propose,
-                (leader, member),
-                &message,
-                FORWARD_TIMEOUT,
-            )
-            .await;
+        let call = self.peers.call(
+            Lane::Forward,
+            Kind::Propose,
+            (leader, member),
+            &message,
+            FORWARD_TIMEOUT,
+        );
+        let Some(answer) = self.while_leading(leader, call).await else {
+            return Err(Outcome::Unknown);
+        };
         answer.map_err(|error| match error {
             // Refused and unreachable mean never delivered; only a lost answer leaves doubt.
             CallError::Unreachable(_) | CallError::Refused(_) | CallError::NoCluster => {
@@ -574,6 +575,28 @@ impl Inner {
             }
             CallError::Lost(_) => Outcome::Unknown,
         })
+    }
+
+    /// Waits for a leader's answer for as long as this node takes it for the leader. One that is paused or cut off
+    /// never answers, and nobody should wait for it once there is another.
+    async fn while_leading<A>(
+        &self,
+        leader: NodeId,
+        call: impl Future<Output = Result<A, CallError>>,
+    ) -> Option<Result<A, CallError>> {
+        let mut server = self.raft.server_metrics();
+        tokio::pin!(call);
+        loop {
+            tokio::select! {
+                answer = &mut call => return Some(answer),
+                changed = server.changed() => {
+                    let leads = server.borrow_watched().current_leader == Some(leader);
+                    if changed.is_err() || !leads {
+                        return None;
+                    }
+                }
+            }
+        }
     }
 
     /// The read index, from the leader, wherever it is.
@@ -589,7 +612,10 @@ impl Inner {
                     &(),
                     SMALL_TIMEOUT,
                 );
-                ask.await.unwrap_or(Err(NoIndex::Lost))
+                match self.while_leading(leader, ask).await {
+                    Some(Ok(index)) => index,
+                    Some(Err(_)) | None => Err(NoIndex::Lost),
+                }
             }
             Route::Nowhere => Err(NoIndex::NotLeader),
         }

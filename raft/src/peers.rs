@@ -16,12 +16,14 @@ use crate::types::{Member, NodeId, StorageId};
 use crate::wire::{self, ClusterId, ClusterKey, Kind, Party, Refusal};
 
 const CLUSTER_META: &str = "cluster";
+const FOUNDED_META: &str = "founded";
 const NODE_META: &str = "node";
 
 /// Who this node is: its id, the incarnation of its disk, and the cluster that it belongs to, once it does.
 pub(crate) struct Identity {
     pub(crate) party: Party,
     cluster: RwLock<Option<ClusterId>>,
+    joining: tokio::sync::Mutex<()>,
     log: Log,
 }
 
@@ -30,6 +32,8 @@ pub(crate) struct Identity {
 pub(crate) enum IdentityError {
     #[error("this disk belongs to node {stored}, not to node {given}")]
     OtherNode { stored: NodeId, given: NodeId },
+    #[error("this disk belongs to another cluster")]
+    OtherCluster,
     #[error(transparent)]
     Meta(#[from] MetaError),
 }
@@ -55,6 +59,7 @@ impl Identity {
         Ok(Self {
             party: Party { node, storage },
             cluster,
+            joining: tokio::sync::Mutex::default(),
             log,
         })
     }
@@ -63,11 +68,32 @@ impl Identity {
         *self.cluster.read()
     }
 
-    /// Makes this disk a part of `cluster`, for good.
-    pub(crate) async fn join(&self, cluster: ClusterId) -> Result<(), MetaError> {
-        put_meta(&self.log, CLUSTER_META, &cluster).await?;
-        *self.cluster.write() = Some(cluster);
-        Ok(())
+    /// Makes this disk a part of `cluster`, for good; refuses where it is a part of another one.
+    pub(crate) async fn join(&self, cluster: ClusterId) -> Result<(), IdentityError> {
+        let _one_at_a_time = self.joining.lock().await;
+        match self.cluster() {
+            Some(ours) if ours == cluster => Ok(()),
+            Some(_) => Err(IdentityError::OtherCluster),
+            None => {
+                put_meta(&self.log, CLUSTER_META, &cluster).await?;
+                *self.cluster.write() = Some(cluster);
+                Ok(())
+            }
+        }
+    }
+
+    /// The cluster whose bootstrap was begun here.
+    pub(crate) fn founded(&self) -> Result<Option<ClusterId>, MetaError> {
+        crate::log_store::get_meta(&self.log, FOUNDED_META)
+    }
+
+    /// Begins the bootstrap of `cluster`, or goes on with one that was begun, and gives its id. That it began here is
+    /// stored first: a disk that another node admitted must never be taken for one that may bootstrap.
+    pub(crate) async fn found(&self, cluster: ClusterId) -> Result<ClusterId, IdentityError> {
+        let cluster = self.founded()?.unwrap_or(cluster);
+        put_meta(&self.log, FOUNDED_META, &cluster).await?;
+        self.join(cluster).await?;
+        Ok(cluster)
     }
 }
 

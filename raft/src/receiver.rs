@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use mesto_storage::SnapshotWriter;
+use mesto_storage::{SnapshotWriter, snapshot};
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 use openraft::storage::Snapshot;
 use serde::Serialize;
@@ -215,20 +215,42 @@ impl Receiver {
         let incoming = slot.take().expect("it is there");
         let name = format!("{}-from-{from}", snapshot_name(&incoming.meta));
         incoming.writer.commit().map_err(std::io::Error::other)?;
+        if let Err(error) = self.check_file(node, &name).await {
+            // Installing a damaged file would end this node, and again at each start.
+            remove_file(node, &name);
+            return Err(error);
+        }
         let snapshot = Snapshot {
             meta: incoming.meta,
             snapshot: SnapshotFile {
-                name,
+                name: name.clone(),
                 files: Arc::clone(&node.files),
             },
         };
+        let last = snapshot.meta.last_log_id.map(|id| id.index);
         let response = node
             .raft
             .install_full_snapshot(incoming.vote, snapshot)
-            .await;
-        response
-            .map(SnapshotAnswer::Done)
-            .map_err(std::io::Error::other)
+            .await
+            .map_err(std::io::Error::other)?;
+        if *self.progress.snapshot_index.borrow() < last {
+            // It was declined: a newer leader, or a state that is further already.
+            remove_file(node, &name);
+        }
+        Ok(SnapshotAnswer::Done(response))
+    }
+
+    async fn check_file(&self, node: &Inner, name: &str) -> Result<(), std::io::Error> {
+        let reader = node.files.open(name).map_err(std::io::Error::other)?;
+        let check = move |(): &mut ()| snapshot::check(reader.as_ref()).map(|_| true);
+        let checked = node.blocking.run((), check).await?;
+        checked.map_err(std::io::Error::other)
+    }
+}
+
+fn remove_file(node: &Inner, name: &str) {
+    if let Err(error) = node.files.remove(name) {
+        tracing::warn!(%error, file = name, "cannot remove a snapshot that is not used");
     }
 }
 

@@ -6,8 +6,10 @@
 //! answer to something else. The receiver refuses, in this order: a wrong MAC, another protocol version, another
 //! cluster, another node or disk than it is, a sender that was removed or whose disk the cluster does not know.
 //!
-//! The transport is not encrypted: peers belong on a private network or a tunnel. Replaying a recorded frame is
-//! harmless, since every message of Raft is idempotent by term and index, and every command by its own key.
+//! The transport is not encrypted: peers belong on a private network or a tunnel. A recorded answer fits no later
+//! request, since each has a nonce of its own. A recorded request can be sent again, and does what a retry does: Raft's
+//! messages are idempotent by term and index, commands by their own key, changes of the membership by node id, because
+//! an id that was removed never returns.
 
 use std::fmt;
 
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::codec;
+use crate::runtime::random_u128;
 use crate::types::{NodeId, StorageId};
 
 /// The version of the protocol between peers.
@@ -86,6 +89,8 @@ pub(crate) enum Kind {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Header {
     protocol: u16,
+    /// Drawn for each request, so that no recorded answer can pass for the answer to a later one.
+    nonce: u128,
     pub(crate) kind: Kind,
     /// Absent only in `Identify`.
     pub(crate) cluster: Option<ClusterId>,
@@ -159,6 +164,7 @@ pub(crate) fn seal_request(
 ) -> Sealed {
     let header = Header {
         protocol: PROTOCOL,
+        nonce: random_u128(),
         kind,
         cluster,
         from,
@@ -328,6 +334,18 @@ mod tests {
         let answer = request.seal_answer(&key, Ok(vec![]));
         assert!(matches!(
             second.open_answer(&key, &answer),
+            Err(FrameError::NotAuthentic)
+        ));
+    }
+
+    #[test]
+    fn an_answer_to_the_same_request_sent_earlier_is_not_authentic() {
+        let key = ClusterKey::from_secret(b"secret");
+        let (earlier, later) = (sealed(&key), sealed(&key));
+        let request = open_request(&key, &earlier.frame).expect("an authentic request");
+        let answer = request.seal_answer(&key, Ok(vec![]));
+        assert!(matches!(
+            later.open_answer(&key, &answer),
             Err(FrameError::NotAuthentic)
         ));
     }

@@ -104,7 +104,10 @@ fn checksum(key: &[u8], value: &[u8]) -> u32 {
 /// # Errors
 /// `Corruption` when piece 0 is there and something else is missing or damaged.
 pub(crate) fn decode(pieces: &[Pair]) -> Result<Vec<Before>, StorageError> {
-    let Some((first_key, first)) = pieces.first().filter(|(_, value)| !value.is_empty()) else {
+    // Pieces are written from the last to the first, so one that is there without piece 0 belongs
+    // to a batch that never began.
+    let begun = |(key, value): &&Pair| key.get(1..) == Some(&[0, 0][..]) && !value.is_empty();
+    let Some((first_key, first)) = pieces.first().filter(begun) else {
         return Ok(Vec::new());
     };
     let (batch, count, _) = decode_piece(first_key, first)?;
@@ -200,6 +203,9 @@ mod tests {
         let mut pieces = stored(&large(), 7);
         pieces[0].1.clear();
         assert!(decode(&pieces).expect("it is sound").is_empty());
+        // The first large batch of a store, cut off before its piece 0 was written.
+        let later = &stored(&large(), 7)[1..];
+        assert!(decode(later).expect("it is sound").is_empty());
     }
 
     #[test]

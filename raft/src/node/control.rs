@@ -8,6 +8,7 @@
 //! old disk may have acknowledged entries that the new one does not have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
@@ -45,49 +46,10 @@ impl Node {
         &self,
         founders: BTreeMap<NodeId, Address>,
     ) -> Result<String, ControlError> {
-        let inner = &self.inner;
-        let us = inner.peers.identity.party;
-        if inner.peers.identity.cluster().is_some() {
-            return Err(ControlError::AlreadyInitialized);
-        }
-        if !founders.contains_key(&us.node) {
-            return Err(ControlError::Refused(
-                "this node is not among the founders".to_owned(),
-            ));
-        }
-        let mut members = BTreeMap::new();
-        for (id, address) in founders {
-            let storage = if id == us.node {
-                us.storage
-            } else {
-                inner.introduce(id, &address.peer).await?.storage
-            };
-            members.insert(
-                id,
-                Member {
-                    peer: address.peer,
-                    http: address.http,
-                    storage,
-                },
-            );
-        }
-        let cluster = ClusterId(random_u128());
-        inner
-            .peers
-            .identity
-            .join(cluster)
-            .await
-            .map_err(|error| ControlError::Refused(error.to_string()))?;
-        inner
-            .raft
-            .initialize(members)
-            .await
-            .map_err(|error| match error {
-                RaftError::APIError(_) => ControlError::AlreadyInitialized,
-                RaftError::Fatal(fatal) => ControlError::Refused(fatal.to_string()),
-            })?;
-        tracing::info!(%cluster, "a new cluster was bootstrapped");
-        Ok(cluster.to_string())
+        let inner = Arc::clone(&self.inner);
+        // It goes on when nobody waits for it any more: half a bootstrap is worse than a whole one.
+        let work = tokio::spawn(async move { inner.bootstrap(founders).await });
+        work.await.unwrap_or(Err(ControlError::Unknown))
     }
 
     /// Hands leadership to `to`, or to the other voter that is furthest. Works on any node.
@@ -151,6 +113,54 @@ impl Node {
 }
 
 impl Inner {
+    async fn bootstrap(&self, founders: BTreeMap<NodeId, Address>) -> Result<String, ControlError> {
+        let identity = &self.peers.identity;
+        let us = identity.party;
+        let failed = |error: &dyn std::fmt::Display| ControlError::Refused(error.to_string());
+        let begun = identity.founded().map_err(|error| failed(&error))?;
+        let unfinished = begun.is_some() && begun == identity.cluster();
+        let initialized = self
+            .raft
+            .is_initialized()
+            .await
+            .map_err(|error| failed(&error))?;
+        if initialized || (identity.cluster().is_some() && !unfinished) {
+            return Err(ControlError::AlreadyInitialized);
+        }
+        if !founders.contains_key(&us.node) {
+            return Err(ControlError::Refused(
+                "this node is not among the founders".to_owned(),
+            ));
+        }
+        let mut members = BTreeMap::new();
+        for (id, address) in founders {
+            let storage = if id == us.node {
+                us.storage
+            } else {
+                self.introduce(id, &address.peer).await?.storage
+            };
+            let member = Member {
+                peer: address.peer,
+                http: address.http,
+                storage,
+            };
+            members.insert(id, member);
+        }
+        let cluster = identity
+            .found(ClusterId(random_u128()))
+            .await
+            .map_err(|error| failed(&error))?;
+        self.raft
+            .initialize(members)
+            .await
+            .map_err(|error| match error {
+                RaftError::APIError(_) => ControlError::AlreadyInitialized,
+                RaftError::Fatal(fatal) => ControlError::Refused(fatal.to_string()),
+            })?;
+        tracing::info!(%cluster, "a new cluster was bootstrapped");
+        Ok(cluster.to_string())
+    }
+
     async fn control_through(&self, leader: NodeId, request: &ControlRequest) -> ControlAnswer {
         let member = self.member(leader).ok_or(ControlError::NoLeader)?;
         let call = self.peers.call(
@@ -169,20 +179,27 @@ impl Inner {
         }
     }
 
-    pub(crate) async fn control_as_leader(&self, request: ControlRequest) -> ControlAnswer {
+    /// Carries a request out. The work goes on when nobody waits for it any more: a change of the membership that was
+    /// begun must be ended.
+    pub(crate) async fn control_as_leader(
+        self: &Arc<Self>,
+        request: ControlRequest,
+    ) -> ControlAnswer {
         if !self.raft.is_leader() {
             return Err(ControlError::NoLeader);
         }
-        let work = async {
+        let inner = Arc::clone(self);
+        let work = tokio::spawn(async move {
             match request {
-                ControlRequest::TransferLeader { to } => self.hand_over(to).await,
-                ControlRequest::AddNode { id, peer, http } => self.admit(id, peer, http).await,
-                ControlRequest::RemoveNode { id } => self.dismiss(id).await,
+                ControlRequest::TransferLeader { to } => inner.hand_over(to).await,
+                ControlRequest::AddNode { id, peer, http } => inner.admit(id, peer, http).await,
+                ControlRequest::RemoveNode { id } => inner.dismiss(id).await,
             }
-        };
-        tokio::time::timeout(MEMBERSHIP_TIMEOUT, work)
-            .await
-            .unwrap_or(Err(ControlError::Unknown))
+        });
+        match tokio::time::timeout(MEMBERSHIP_TIMEOUT, work).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(ControlError::Unknown),
+        }
     }
 
     /// Asks the node at `address` who it is, and makes sure that it is `id` and free to join.
@@ -208,42 +225,60 @@ impl Inner {
         Ok(introduction)
     }
 
+    /// Takes a node in. Asked again, it goes on where it was left: a learner is waited for and promoted, a voter is
+    /// what was wanted.
     async fn admit(&self, id: NodeId, peer: String, http: String) -> ControlAnswer {
-        if self.progress.record.lock().is_removed(id) {
-            return Err(ControlError::Refused(format!(
+        let refuse = |why: String| Err(ControlError::Refused(why));
+        let record = self.progress.record.lock().clone();
+        if record.is_removed(id) {
+            return refuse(format!(
                 "node id {id} was used before; a new node needs a new id"
-            )));
+            ));
         }
-        if self.member(id).is_some() {
-            return Err(ControlError::Refused(format!(
-                "node {id} is a member already"
-            )));
-        }
-        let storage = self.introduce(id, &peer).await?.storage;
-        let member = Member {
-            peer,
-            http,
-            storage,
+        let member = match self.member(id) {
+            Some(member) if member.peer == peer && member.http == http => member,
+            Some(_) => return refuse(format!("node {id} is a member already, at another address")),
+            None => {
+                let storage = self.introduce(id, &peer).await?.storage;
+                Member {
+                    peer,
+                    http,
+                    storage,
+                }
+            }
         };
-        self.raft
-            .add_learner(id, member, true)
-            .await
-            .map_err(|error| refused(&error))?;
+        if !record.has_room_for(&member) {
+            return refuse(
+                "the cluster has too many members, past ones counted, to add one".to_owned(),
+            );
+        }
+        let (voters, joint) = self.voters();
+        if voters.contains(&id) && !joint {
+            return Ok(());
+        }
+        if !voters.contains(&id) {
+            self.raft
+                .add_learner(id, member, true)
+                .await
+                .map_err(|error| refused(&error))?;
+        }
         let promote = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
         self.raft
-            .change_membership(promote, false)
+            .change_membership(promote, true)
             .await
             .map_err(|error| refused(&error))?;
         Ok(())
     }
 
+    /// Removes a node; one that was removed before is gone, as was wanted.
     async fn dismiss(&self, id: NodeId) -> ControlAnswer {
         if self.member(id).is_none() {
-            return Err(ControlError::Refused(format!("node {id} is not a member")));
+            let gone = self.progress.record.lock().is_removed(id);
+            let never = || ControlError::Refused(format!("node {id} is not a member"));
+            return if gone { Ok(()) } else { Err(never()) };
         }
-        let metrics = self.raft.server_metrics();
-        let membership = metrics.borrow_watched().membership_config.clone();
-        if membership.membership().voter_ids().any(|voter| voter == id) {
+        let (voters, joint) = self.voters();
+        if voters.contains(&id) || joint {
             let demote = ChangeMembers::RemoveVoters(BTreeSet::from([id]));
             self.raft
                 .change_membership(demote, true)
@@ -256,6 +291,17 @@ impl Inner {
             .await
             .map_err(|error| refused(&error))?;
         Ok(())
+    }
+
+    /// The voters, and whether they are being changed just now.
+    fn voters(&self) -> (BTreeSet<NodeId>, bool) {
+        let metrics = self.raft.server_metrics();
+        let membership = metrics.borrow_watched().membership_config.clone();
+        let membership = membership.membership();
+        (
+            membership.voter_ids().collect(),
+            membership.get_joint_config().len() > 1,
+        )
     }
 
     /// Hands leadership over and waits until another node leads.

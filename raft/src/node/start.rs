@@ -68,6 +68,7 @@ impl Node {
         let inner = Arc::new(Inner {
             raft,
             files: Arc::clone(&parts.snapshots),
+            blocking: parts.blocking,
             log,
             state,
             progress: Arc::clone(&progress),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mesto_storage::MemoryDisk;
 
-use super::harness::{Cluster, address, place};
+use super::harness::{Cluster, place};
 use crate::node::{ControlError, ProposeError, ReadError, Tuning};
 use crate::runtime::{random_u128, seed_this_thread};
 use crate::types::StorageId;
@@ -262,6 +262,15 @@ async fn members_come_and_go_and_a_removed_id_never_returns() {
         "a removed node is not heard"
     );
     assert_eq!(cluster.value(leader, "desk").as_deref(), Some("=after"));
+    // Asked again, as a client does that heard no answer, what was done stays done.
+    cluster.nodes[&leader]
+        .remove_node(gone)
+        .await
+        .expect("it is gone already");
+    cluster.nodes[&leader]
+        .add_node(4, place(4))
+        .await
+        .expect("it is a voter already");
     let back = cluster.nodes[&leader].add_node(gone, place(gone)).await;
     assert!(matches!(back, Err(ControlError::Refused(_))), "{back:?}");
 }
@@ -308,10 +317,12 @@ async fn another_secret_is_not_heard() {
         matches!(refused, Err(ControlError::Refused(_))),
         "{refused:?}"
     );
+    // Nor does the stranger hear this cluster, where it is asked to take the others in.
+    let founders = BTreeMap::from([(1, place(1)), (4, place(4))]);
+    let refused = cluster.nodes[&4].initialize(founders).await;
     assert!(
-        cluster.wires.frames.load(Ordering::SeqCst) > 0,
-        "{}",
-        address(4)
+        matches!(refused, Err(ControlError::Refused(_))),
+        "{refused:?}"
     );
 }
 
@@ -383,4 +394,99 @@ fn the_same_seed_gives_the_same_run() {
     let first = trace(42);
     assert_eq!(first, trace(42));
     assert_ne!(first, trace(43), "another seed draws other time-outs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_through_a_follower_do_not_wait_for_a_leader_that_is_cut_off() {
+    seed_this_thread(14);
+    let cluster = Cluster::new(3, Tuning::default()).await;
+    let leader = cluster.leader().await;
+    let through = cluster.any_but(leader);
+    cluster.cut(leader, true);
+    let began = tokio::time::Instant::now();
+    // Far more than are forwarded at once: all of them must get past the leader that is gone.
+    let writes = (0..64).map(|number| cluster.propose_owned(through, format!("desk-{number}=x")));
+    futures_util::future::join_all(writes).await;
+    let took = began.elapsed();
+    assert!(
+        took < Duration::from_millis(1_500),
+        "no service for {took:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bootstrap_that_is_asked_for_twice_at_once_makes_one_cluster() {
+    seed_this_thread(15);
+    let mut cluster = Cluster::empty(Tuning::default());
+    for id in 1..=3 {
+        cluster.start(id).await;
+    }
+    let founders: BTreeMap<_, _> = (1..=3).map(|id| (id, place(id))).collect();
+    let node = &cluster.nodes[&1];
+    let (one, two) = tokio::join!(node.initialize(founders.clone()), node.initialize(founders));
+    let made: Vec<_> = [one, two].into_iter().flatten().collect();
+    assert!(!made.is_empty(), "one of them succeeds");
+    cluster.leader().await;
+    cluster.propose(2, "desk=x").await;
+    assert_eq!(cluster.nodes[&3].status().cluster.as_ref(), made.first());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_snapshot_is_refused_by_its_receiver_which_goes_on() {
+    seed_this_thread(16);
+    let tuning = Tuning {
+        snapshot_every_entries: 50,
+        keep_log_entries: 10,
+        ..Tuning::default()
+    };
+    let mut cluster = Cluster::new(3, tuning).await;
+    let leader = cluster.leader().await;
+    let away = cluster.any_but(leader);
+    cluster.kill(away).await;
+    for number in 0..200 {
+        cluster.propose(leader, &format!("long-{number}=x")).await;
+    }
+    let damaged = cluster.disks[&leader].0.corrupt_file(7);
+    assert!(damaged.is_some(), "a snapshot was built");
+    cluster.start(away).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_ne!(
+        cluster.nodes[&away].status().state,
+        "stopped",
+        "it survives what it was sent"
+    );
+    // The next snapshot is whole again, and brings it along.
+    for number in 0..100 {
+        cluster.propose(leader, &format!("later-{number}=x")).await;
+    }
+    cluster.converge().await;
+    assert_eq!(cluster.value(away, "long-199").as_deref(), Some("=x"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn power_is_lost_everywhere_and_nothing_acknowledged_is() {
+    for seed in 100..120 {
+        seed_this_thread(seed);
+        let mut cluster = Cluster::new(3, Tuning::default()).await;
+        for number in 0..30 {
+            cluster
+                .propose(number % 3 + 1, &format!("desk-{number}=taken"))
+                .await;
+        }
+        for id in 1..=3 {
+            cluster.lose_power(id, seed).await;
+        }
+        for id in 1..=3 {
+            cluster.start(id).await;
+        }
+        cluster.leader().await;
+        cluster.nodes[&2]
+            .read_barrier(SOON)
+            .await
+            .expect("a quorum is there");
+        for number in 0..30 {
+            let value = cluster.value(2, &format!("desk-{number}"));
+            assert_eq!(value.as_deref(), Some("=taken"), "seed {seed}");
+        }
+    }
 }

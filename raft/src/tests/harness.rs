@@ -131,16 +131,21 @@ pub(crate) fn place(id: NodeId) -> Address {
 }
 
 impl Cluster {
-    /// A cluster of nodes 1 to `size`, bootstrapped, with a leader.
-    pub(crate) async fn new(size: u64, tuning: Tuning) -> Self {
-        let mut cluster = Self {
+    /// No node yet.
+    pub(crate) fn empty(tuning: Tuning) -> Self {
+        Self {
             wires: Arc::default(),
             clock: Arc::default(),
             disks: BTreeMap::new(),
             nodes: BTreeMap::new(),
             tuning,
             secret: b"secret",
-        };
+        }
+    }
+
+    /// A cluster of nodes 1 to `size`, bootstrapped, with a leader.
+    pub(crate) async fn new(size: u64, tuning: Tuning) -> Self {
+        let mut cluster = Self::empty(tuning);
         for id in 1..=size {
             cluster.start(id).await;
         }
@@ -190,10 +195,22 @@ impl Cluster {
 
     /// Kills node `id`: its tasks end, what it had not flushed stays written, nothing is handed over.
     pub(crate) async fn kill(&mut self, id: NodeId) {
+        self.end(id, MemoryDisk::process_crash).await;
+    }
+
+    /// Cuts node `id`'s power: of what it had not flushed, only a part that follows from `seed` is there afterwards.
+    pub(crate) async fn lose_power(&mut self, id: NodeId, seed: u64) {
+        self.end(id, |disk| {
+            disk.power_cut(seed);
+        })
+        .await;
+    }
+
+    async fn end(&mut self, id: NodeId, how: impl FnOnce(&MemoryDisk)) {
         self.wires.receivers.lock().remove(&address(id));
         self.cut(id, true);
         let node = self.nodes.remove(&id).expect("it runs");
-        self.disks[&id].0.process_crash();
+        how(&self.disks[&id].0);
         node.stop().await;
         self.cut(id, false);
     }
@@ -245,6 +262,11 @@ impl Cluster {
             .propose(command, Duration::from_secs(10), "test")
             .await
             .expect("it is decided")
+    }
+
+    /// The same, owning its command.
+    pub(crate) async fn propose_owned(&self, id: NodeId, command: String) -> Decided {
+        self.propose(id, &command).await
     }
 
     /// Waits until all running nodes have applied the same index, and gives their digests.
