@@ -6,12 +6,17 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat, LogSettings};
+
+/// How long what blocks may take to end when the process stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -41,13 +46,20 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("mesto")
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(Box::pin(crate::node::serve(config, args.node)))?;
+    let (clients, consensus) = (runtime("clients")?, runtime("consensus")?);
+    let serving = crate::node::serve(config, args.node, consensus.handle());
+    let ended = clients.block_on(Box::pin(serving));
+    // What still blocks then, a snapshot that is being built for instance, is given up.
+    clients.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    consensus.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    ended?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn runtime(name: &str) -> anyhow::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let built = builder.enable_all().thread_name(name).build();
+    built.with_context(|| format!("cannot start the runtime for {name}"))
 }
 
 fn ids(config: &Config) -> String {

@@ -15,6 +15,7 @@ use mesto_raft::{
 use mesto_storage::{DataDir, DataDirOptions, LogOptions, StateOptions};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -33,9 +34,12 @@ const SEAL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs node `id` of `config` until it is told to stop, or fails.
 ///
+/// Consensus and peers run on a runtime of their own: a client that asks for much makes other clients wait, but never a
+/// heartbeat.
+///
 /// # Errors
 /// What keeps it from starting, or the failure that ended it: a store that can no longer be written is final.
-pub async fn serve(config: Config, id: u64) -> anyhow::Result<()> {
+pub async fn serve(config: Config, id: u64, consensus: &Handle) -> anyhow::Result<()> {
     let settings = config
         .node(id)
         .with_context(|| format!("no node {id} is configured"))?
@@ -43,18 +47,25 @@ pub async fn serve(config: Config, id: u64) -> anyhow::Result<()> {
     let folder = config.data_dir(&settings);
     let options = DataDirOptions {
         cache_bytes: config.storage.cache_mb << 20,
-        ..DataDirOptions::default()
     };
     let data = DataDir::open(&folder, &options).context("cannot open the node's data")?;
     let data = Arc::new(data);
     let clock = Arc::new(SystemClock);
-    let node = Node::start(parts(&config, id, &data, Arc::clone(&clock))?).await;
+    let starting = Node::start(parts(&config, id, &data, Arc::clone(&clock))?);
+    let node = consensus
+        .spawn(starting)
+        .await
+        .context("starting consensus ended badly")?;
     let node = node.context("cannot start consensus")?;
 
-    let peer_listener = listen(settings.peer_listen()).await?;
+    let peer_address = settings.peer_listen().clone();
+    let peer_listener = consensus.spawn(async move { listen(&peer_address).await });
+    let peer_listener = peer_listener
+        .await
+        .context("listening for peers ended badly")??;
     let client_listener = listen(settings.http_listen()).await?;
     let (stop_peers, peers_stopped) = watch::channel(false);
-    let peers = tokio::spawn(serve_peers(
+    let peers = consensus.spawn(serve_peers(
         peer_listener,
         node.receiver(),
         told(peers_stopped),
@@ -186,9 +197,10 @@ async fn keep_sealed(data: Arc<DataDir>) {
         let sealed = Arc::clone(&data);
         match tokio::task::spawn_blocking(move || sealed.seal()).await {
             Ok(Ok(())) => {}
-            // A store that fails has stopped consensus already, which ends the process.
-            Ok(Err(error)) => return tracing::error!(%error, "the data could not be sealed"),
-            Err(error) => return tracing::error!(%error, "sealing the data ended badly"),
+            // A store that can no longer be written ends consensus, and so the process. A marker that could not be
+            // written, on a full disk for instance, is older than it could be, and is written the next time.
+            Ok(Err(error)) => tracing::error!(%error, "the data could not be sealed"),
+            Err(error) => tracing::error!(%error, "sealing the data ended badly"),
         }
     }
 }
