@@ -335,6 +335,13 @@ pub enum Command {
         /// At most [`MAX_IMPORT_ROWS`]; each lies on the grid.
         rows: Vec<ImportRow>,
     },
+    /// As [`Self::SetRole`], for whom an id names: an address may get another holder, an id never.
+    SetRoleOf {
+        /// Whose.
+        user: UserId,
+        /// From now on.
+        role: Role,
+    },
 }
 
 /// A booking to bring in.

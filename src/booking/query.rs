@@ -3,13 +3,16 @@
 //! Queries decide nothing. They see all that there is; whether the asker may see it is for the
 //! layer above. Every list is bounded, by a `limit` or by what apply lets exist.
 
+use super::Stamp;
 use super::account::{Credential, Session, SigningKey, User};
+use super::command::{DedupKey, Fingerprint};
 use super::ids::{BookingId, DeskId, HallId, SessionId, SpaceId, UserId};
 use super::instant::{Instant, Interval};
 use super::keys;
 pub use super::keys::desk_sheet::Taken;
 pub use super::keys::user_sheet::Stay;
 use super::layout::{Desk, Hall, MAX_DAYS_AHEAD, Space};
+use super::reply::Reply;
 use super::reservation::{Booking, BookingStatus, Event, Totals};
 use super::secret::TokenHash;
 use super::store::Store;
@@ -378,6 +381,19 @@ pub fn oldest_event(store: &dyn Store, space: SpaceId) -> Option<Event> {
 #[must_use]
 pub fn event_floor(store: &dyn Store, space: SpaceId) -> u64 {
     keys::event_floor::get(store, space)
+}
+
+/// What a command under this key would be told without being decided: the answer that the key got
+/// before, or that it was used for something else. `None` if it would be decided.
+#[must_use]
+pub fn answer(
+    store: &dyn Store,
+    dedup: DedupKey,
+    fingerprint: Fingerprint,
+    stamp: Stamp,
+) -> Option<Reply> {
+    let answer = keys::answer::get(store, dedup, stamp.now)?;
+    Some(answer.replay(fingerprint, stamp))
 }
 
 /// How much of everything there is.

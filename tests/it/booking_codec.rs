@@ -268,6 +268,14 @@ fn account_commands(user: UserId) -> Vec<(&'static str, Actor, Command)> {
             member,
             Command::CloseAllSessions { user },
         ),
+        (
+            "set_role_of",
+            Actor::Operator,
+            Command::SetRoleOf {
+                user,
+                role: Role::Admin,
+            },
+        ),
         ("delete_user", member, Command::DeleteUser { user }),
     ]
 }

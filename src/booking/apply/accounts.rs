@@ -85,10 +85,19 @@ impl Entry<'_> {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn set_role(&mut self, email: &Email, role: Role) -> Result<Outcome, Refusal> {
+    pub(super) fn set_role_by_email(
+        &mut self,
+        email: &Email,
+        role: Role,
+    ) -> Result<Outcome, Refusal> {
         self.require_manager()?;
         let id = keys::user_by_email::get(self.store, email);
-        let mut user = self.account(id.ok_or(Refusal::NotFound(Kind::User))?)?;
+        self.set_role(id.ok_or(Refusal::NotFound(Kind::User))?, role)
+    }
+
+    pub(super) fn set_role(&mut self, id: UserId, role: Role) -> Result<Outcome, Refusal> {
+        self.require_manager()?;
+        let mut user = self.account(id)?;
         if user.role != role {
             user.role = role;
             self.save_user(&mut user);

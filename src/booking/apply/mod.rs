@@ -67,7 +67,7 @@ fn answer(store: &mut dyn StoreMut, stamp: Stamp, envelope: Envelope) -> Reply {
         command,
     } = envelope;
     if let Some(answer) = keys::answer::get(store, dedup, stamp.now) {
-        return replay(answer, fingerprint, stamp);
+        return answer.replay(fingerprint, stamp);
     }
     let remembered = !matches!(command, Command::Noop);
     let mut entry = Entry {
@@ -90,23 +90,6 @@ fn answer(store: &mut dyn StoreMut, stamp: Stamp, envelope: Envelope) -> Reply {
         index: stamp.index,
         replayed: false,
         result,
-    }
-}
-
-fn replay(answer: Answer, fingerprint: super::Fingerprint, stamp: Stamp) -> Reply {
-    if answer.fingerprint == fingerprint {
-        Reply {
-            index: answer.index,
-            replayed: true,
-            result: answer.result,
-        }
-    } else {
-        let result = Err(Refusal::IdempotencyKeyReused);
-        Reply {
-            index: stamp.index,
-            replayed: false,
-            result,
-        }
     }
 }
 
@@ -154,7 +137,8 @@ impl Entry<'_> {
                 keep_session,
             } => self.change_password(user, password_hash, expected_credential, keep_session),
             Command::DeleteUser { user } => self.delete_user(user),
-            Command::SetRole { email, role } => self.set_role(&email, role),
+            Command::SetRole { email, role } => self.set_role_by_email(&email, role),
+            Command::SetRoleOf { user, role } => self.set_role(user, role),
             Command::SetUserDisabled { user, disabled } => self.set_user_disabled(user, disabled),
             Command::OpenSession {
                 user,

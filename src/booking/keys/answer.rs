@@ -8,9 +8,10 @@
 //! found for one to two generations. Older generations are at the front of their key space,
 //! where a few are swept away with every few commands.
 
+use super::super::Stamp;
 use super::super::command::{DedupKey, Fingerprint};
 use super::super::instant::{DAY_MS, Instant, MINUTE_MS};
-use super::super::reply::{Outcome, Refusal};
+use super::super::reply::{Outcome, Refusal, Reply};
 use super::super::store::{Order, Store, StoreMut};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,25 @@ pub(crate) struct Answer {
     pub(crate) index: u64,
     /// The answer.
     pub(crate) result: Result<Outcome, Refusal>,
+}
+
+impl Answer {
+    /// The reply to who asks again: this answer, if it is the same question, else a refusal.
+    pub(crate) fn replay(self, fingerprint: Fingerprint, stamp: Stamp) -> Reply {
+        if self.fingerprint == fingerprint {
+            Reply {
+                index: self.index,
+                replayed: true,
+                result: self.result,
+            }
+        } else {
+            Reply {
+                index: stamp.index,
+                replayed: false,
+                result: Err(Refusal::IdempotencyKeyReused),
+            }
+        }
+    }
 }
 
 fn generation(key_space: u8, now: Instant) -> u32 {
