@@ -82,6 +82,10 @@ pub const HEADER_BYTES: usize = 32 * 1024;
 pub const HEADERS_MAX: usize = 64;
 /// The longest path and query, in bytes.
 pub const URI_BYTES: usize = 4 * 1024;
+/// Requests that wait for an index at once, beside those that are worked on.
+pub const INDEX_WAITS_MAX: usize = 256;
+/// How many log entries ahead an index may be that is waited for: more than a node applies in the time.
+pub const INDEX_AHEAD_MAX: u64 = 100_000;
 /// The longest `X-Request-Id`, in bytes.
 pub const REQUEST_ID_BYTES: usize = 128;
 /// The longest `Idempotency-Key`, in bytes.

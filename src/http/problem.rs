@@ -5,8 +5,9 @@
 //! return a [`Problem`]; the shell around them adds the request id and writes the body, so that failures of the
 //! framework itself come out in the same shape.
 //!
-//! `outcome` is about the request as a whole: `not_applied` promises that nothing happened, `unknown` that nobody can
-//! say, and that asking again with the same key is the way to find out.
+//! `outcome` is about the request as a whole: `not_applied` promises that nothing happened, `unknown` promises nothing,
+//! and asking again with the same key is the way to find out. A code says `unknown` by itself where nobody can say; any
+//! other does where the failure came after something had taken effect. A read changes nothing, whatever becomes of it.
 
 use axum::{
     body::Body,
@@ -215,10 +216,9 @@ impl Problem {
         Self {
             code,
             detail: detail.into(),
-            outcome: if code == Code::OutcomeUnknown {
-                Outcome::Unknown
-            } else {
-                Outcome::NotApplied
+            outcome: match code {
+                Code::OutcomeUnknown | Code::TimedOut | Code::Internal => Outcome::Unknown,
+                _ => Outcome::NotApplied,
             },
             retry_after_s,
             errors: Vec::new(),
@@ -279,6 +279,13 @@ impl Problem {
     #[must_use]
     pub fn outcome_unknown(mut self) -> Self {
         self.outcome = Outcome::Unknown;
+        self
+    }
+
+    /// Says that nothing happened, because the request was one that changes nothing.
+    #[must_use]
+    pub fn of_a_read(mut self) -> Self {
+        self.outcome = Outcome::NotApplied;
         self
     }
 
@@ -429,6 +436,7 @@ impl From<Failure> for Problem {
                 Code::Overloaded,
                 "the node works at its limit; come back soon",
             ),
+            Failure::After(cause) => after(*cause),
             Failure::Internal(what) => {
                 tracing::error!(what, "a request failed for a reason that is a defect");
                 Self::new(
@@ -437,6 +445,21 @@ impl From<Failure> for Problem {
                 )
             }
         }
+    }
+}
+
+/// What a failure is that came after something had taken effect. The codes of a cluster or node in trouble promise that
+/// nothing was changed, so they are not used; what the state machine or a check said is said, only without the promise.
+fn after(cause: Failure) -> Problem {
+    match cause {
+        Failure::Propose(_) | Failure::Read(_) | Failure::Control(_) | Failure::Busy => {
+            Problem::new(
+                Code::OutcomeUnknown,
+                "it took effect, at least in part, but could not be finished or shown; look, or ask again with the \
+                 same Idempotency-Key",
+            )
+        }
+        other => Problem::from(other).outcome_unknown(),
     }
 }
 

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     limits,
+    replica::ReadError,
     service::{Context, entropy::random},
 };
 
@@ -55,11 +56,12 @@ impl Asker {
     }
 }
 
-/// Requests that are worked on at once.
+/// Requests that are worked on at once, and those that wait for an index before that.
 #[derive(Debug)]
 pub struct Admission {
     turns: Arc<Semaphore>,
     limit: usize,
+    index_waits: Semaphore,
 }
 
 impl Admission {
@@ -69,6 +71,7 @@ impl Admission {
         Self {
             turns: Arc::new(Semaphore::new(limit)),
             limit,
+            index_waits: Semaphore::new(limits::INDEX_WAITS_MAX),
         }
     }
 
@@ -103,7 +106,7 @@ pub async fn surround(State(app): State<Arc<App>>, request: Request, next: Next)
         }
         Err(problem) => problem.into_response(),
     };
-    let response = finish(&app, response, &request_id);
+    let response = finish(&app, response, &request_id, is_read(&method));
     let asker = asker.0.get().map_or("", String::as_str);
     record(
         &app,
@@ -131,25 +134,45 @@ async fn admit(app: &App, head: &Parts) -> Result<Option<OwnedSemaphorePermit>, 
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ));
     }
-    // What tells whether the node lives must not depend on how busy it is.
-    let turn = if is_probe(uri.path()) {
-        None
-    } else {
-        let turn = Arc::clone(&app.admission.turns)
-            .try_acquire_owned()
-            .map_err(|_| {
-                Problem::new(
-                    Code::Overloaded,
-                    "the node works on as many requests as it takes; come back soon",
-                )
-            })?;
-        Some(turn)
-    };
     if let Some(wanted) = min_index(&head.headers)? {
-        let deadline = Duration::from_millis(app.service.limits().min_index_wait_ms);
-        app.service.replica().wait_applied(wanted, deadline).await?;
+        wait_for_index(app, wanted).await?;
     }
-    Ok(turn)
+    // What tells whether the node lives must not depend on how busy it is.
+    if is_probe(uri.path()) {
+        return Ok(None);
+    }
+    let turn = Arc::clone(&app.admission.turns).try_acquire_owned();
+    turn.map(Some).map_err(|_| {
+        Problem::new(
+            Code::Overloaded,
+            "the node works on as many requests as it takes; come back soon",
+        )
+    })
+}
+
+/// Waits until the node has got as far as the client wants. Who waits is not worked on and takes no turn; anyone may
+/// send the header, so the waits have a bound of their own, and an index that cannot be reached in time is not waited
+/// for.
+async fn wait_for_index(app: &App, wanted: u64) -> Result<(), Problem> {
+    let ahead = wanted.saturating_sub(*app.applied.borrow());
+    if ahead == 0 {
+        return Ok(());
+    }
+    if ahead > limits::INDEX_AHEAD_MAX {
+        return Err(ReadError::Timeout.into());
+    }
+    let _wait = app.admission.index_waits.try_acquire().map_err(|_| {
+        Problem::new(
+            Code::Overloaded,
+            "as many requests wait for an index as may; come back soon",
+        )
+    })?;
+    let deadline = Duration::from_millis(app.service.limits().min_index_wait_ms);
+    Ok(app.service.replica().wait_applied(wanted, deadline).await?)
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 fn is_probe(path: &str) -> bool {
@@ -177,30 +200,19 @@ fn min_index(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 
 /// Runs the handler within its time, and catches its panic.
 async fn run(app: &App, request: Request, next: Next) -> Response<Body> {
-    let is_write = !matches!(*request.method(), Method::GET | Method::HEAD);
     let limit = Duration::from_millis(app.service.limits().request_ms);
     let guarded = AssertUnwindSafe(next.run(request)).catch_unwind();
-    let unknown_if_write = |problem: Problem| {
-        if is_write {
-            problem.outcome_unknown()
-        } else {
-            problem
-        }
-    };
     match tokio::time::timeout(limit, guarded).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => {
             tracing::error!("a handler panicked");
-            let problem = Problem::new(
+            Problem::new(
                 Code::Internal,
                 "the failure has been logged under this request id",
-            );
-            unknown_if_write(problem).into_response()
+            )
+            .into_response()
         }
-        Err(_) => {
-            let problem = Problem::new(Code::TimedOut, "the answer was not ready in time");
-            unknown_if_write(problem).into_response()
-        }
+        Err(_) => Problem::new(Code::TimedOut, "the answer was not ready in time").into_response(),
     }
 }
 
@@ -223,8 +235,8 @@ fn request_id(app: &App, headers: &HeaderMap) -> String {
 }
 
 /// Gives every answer its shape and its headers.
-fn finish(app: &App, response: Response<Body>, request_id: &str) -> Response<Body> {
-    let mut response = into_problem_where_needed(response, request_id);
+fn finish(app: &App, response: Response<Body>, request_id: &str, is_read: bool) -> Response<Body> {
+    let mut response = into_problem_where_needed(response, request_id, is_read);
     let index = response
         .extensions()
         .get::<AnswerIndex>()
@@ -247,9 +259,20 @@ fn finish(app: &App, response: Response<Body>, request_id: &str) -> Response<Bod
     response
 }
 
-fn into_problem_where_needed(mut response: Response<Body>, request_id: &str) -> Response<Body> {
+fn into_problem_where_needed(
+    mut response: Response<Body>,
+    request_id: &str,
+    is_read: bool,
+) -> Response<Body> {
+    let said = |problem: Problem| {
+        if is_read {
+            problem.of_a_read()
+        } else {
+            problem
+        }
+    };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        return dressed(&problem, &response, request_id);
+        return dressed(&said(problem), &response, request_id);
     }
     let status = response.status();
     let is_failure = status.is_client_error() || status.is_server_error();
@@ -261,7 +284,7 @@ fn into_problem_where_needed(mut response: Response<Body>, request_id: &str) -> 
                 || kind == HeaderValue::from_static("application/json")
         });
     if is_failure && !is_ours {
-        dressed(&Problem::of_status(status), &response, request_id)
+        dressed(&said(Problem::of_status(status)), &response, request_id)
     } else {
         response
     }

@@ -208,16 +208,19 @@ impl Service {
             ttl_ms,
         };
         let fingerprint = Fingerprint::of(&[b"POST /sessions/refresh", &old.hash()]);
+        let signing_key = self.newest_key(context).await?;
         let proposed = self
             .propose_as(context, Actor::System, dedup, fingerprint, command)
             .await?;
         let Outcome::Session { id, user, .. } = proposed.outcome else {
             return Err(unexpected());
         };
+        // The old token is worth nothing from here on.
         let user = self
             .find(proposed.index, |sight| query::user(sight.store, user))
-            .await?;
-        let access_token = self.access_token(context, user.id, id).await?;
+            .await
+            .map_err(Failure::after)?;
+        let access_token = self.access_token(&signing_key, user.id, id)?;
         Ok(Seen {
             value: self.signed_in(access_token, new, user),
             index: proposed.index,
@@ -238,14 +241,8 @@ impl Service {
             .map_err(from_token)?;
         let session: SessionId = claims.sid.parse().map_err(|_| Failure::Unauthenticated)?;
         self.recent(session.number(), |sight| {
-            let session = query::session(sight.store, session)?;
-            let user = query::user(sight.store, session.user).filter(User::is_active)?;
-            let open = session.expires_at > sight.now && claims.sub == user.id.to_string();
-            open.then_some(Caller {
-                user: user.id,
-                session: session.id,
-                role: user.role,
-            })
+            let caller = sight.signed_in(session);
+            caller.filter(|caller| claims.sub == caller.user.to_string())
         })
         .await
     }
@@ -362,6 +359,11 @@ impl Service {
         let hash = self
             .hash(key, &format!("password {}", caller.user), new)
             .await?;
+        let fingerprint = Fingerprint::of(&[b"POST /me/password", hash.expose().as_bytes()]);
+        let write = Write {
+            key: key.cloned(),
+            fingerprint,
+        };
         // A retry of a change that took effect comes with what is now the old password. That the new one hashes to
         // what is stored, with the salt that follows from the key, shows that it is such a retry.
         let is_retry = key.is_some() && hash == credential.password_hash;
@@ -369,16 +371,16 @@ impl Service {
             let turn = self.passwords.turn().await?;
             let stored = Some(credential.password_hash.expose().to_owned());
             if !self.passwords.verify(turn, current, stored).await {
-                self.by_account.failed(&account, self.now_ms());
-                return Err(Failure::BadCredentials);
+                // It may still be one, if the password was changed once more in between.
+                let actor = Actor::Member(caller.user);
+                let first = self.original(actor, &write, Failure::BadCredentials).await;
+                if first.is_err() {
+                    self.by_account.failed(&account, self.now_ms());
+                }
+                return Ok(first?.index);
             }
             self.by_account.succeeded(&account);
         }
-        let fingerprint = Fingerprint::of(&[b"POST /me/password", hash.expose().as_bytes()]);
-        let write = Write {
-            key: key.cloned(),
-            fingerprint,
-        };
         let command = Command::ChangePassword {
             user: caller.user,
             password_hash: hash,
@@ -437,7 +439,8 @@ impl Service {
     /// Erases the caller's account: personal data, credential and sessions go, upcoming bookings are cancelled.
     ///
     /// # Errors
-    /// Where it could not be decided. What a first step left can be finished by an administrator.
+    /// Where it could not be decided; [`Failure::After`] where that happened to a later step. What a first step left
+    /// can be finished by an administrator.
     pub async fn erase(
         &self,
         context: &Context,
@@ -457,7 +460,8 @@ impl Service {
             // The user is gone by now and cannot act any more.
             proposed = self
                 .propose(context, Actor::System, &Write::unkeyed(), command())
-                .await?;
+                .await
+                .map_err(Failure::after)?;
         }
         Ok(proposed.index)
     }
@@ -465,16 +469,21 @@ impl Service {
     /// Who may act as an administrator: an operator's token, or an administrator's access token.
     ///
     /// # Errors
-    /// Where the token is neither.
+    /// Where the token is neither, by a state that must know of every role that was given before the call.
     pub async fn authenticate_admin(&self, token: &str) -> Result<Admin, Failure> {
         if self.is_operator_token(token) {
             return Ok(Admin::Operator);
         }
         let caller = self.authenticate(token).await?;
-        match caller.role {
-            Role::Admin => Ok(Admin::User(caller)),
-            Role::Member => Err(Failure::Forbidden),
+        if caller.role == Role::Admin {
+            return Ok(Admin::User(caller));
         }
+        // This node may not have heard yet that the role was given.
+        let now = self.read(Some(&caller), Consistency::Linearizable, |sight| {
+            sight.caller
+        });
+        let now = now.await?.value.filter(|now| now.role == Role::Admin);
+        now.map(Admin::User).ok_or(Failure::Forbidden)
     }
 
     async fn open_session(
@@ -484,6 +493,7 @@ impl Service {
         credential_version: u32,
     ) -> Result<Seen<SignedIn>, Failure> {
         let refresh_token = RefreshToken::random(self.entropy());
+        let signing_key = self.newest_key(context).await?;
         let command = Command::OpenSession {
             user: user.id,
             credential_version,
@@ -503,7 +513,7 @@ impl Service {
         let Outcome::Session { id, .. } = proposed.outcome else {
             return Err(unexpected());
         };
-        let access_token = self.access_token(context, user.id, id).await?;
+        let access_token = self.access_token(&signing_key, user.id, id)?;
         Ok(Seen {
             value: self.signed_in(access_token, refresh_token, user),
             index: proposed.index,
@@ -519,19 +529,22 @@ impl Service {
         }
     }
 
-    async fn access_token(
+    /// The key that signs now. To be had before a session is opened or continued, since it can take long or fail.
+    async fn newest_key(&self, context: &Context) -> Result<SigningKey, Failure> {
+        let newest = self.look(|sight| query::signing_keys(sight.store).pop())?;
+        match newest.value {
+            Some(key) => Ok(key),
+            None => self.install_key(context).await,
+        }
+    }
+
+    /// A token for a session that was just decided.
+    fn access_token(
         &self,
-        context: &Context,
+        key: &SigningKey,
         user: UserId,
         session: SessionId,
     ) -> Result<Secret, Failure> {
-        let key = match self
-            .look(|sight| query::signing_keys(sight.store).pop())?
-            .value
-        {
-            Some(key) => key,
-            None => self.install_key(context).await?,
-        };
         let now_s = self.now_ms() / 1_000;
         let claims = Claims::new(
             user.to_string(),
@@ -541,7 +554,7 @@ impl Service {
         );
         tokens::sign(&claims, &key.id.to_string(), key.secret.expose())
             .map(Secret)
-            .map_err(|_| Failure::Internal("the signing key is of no use"))
+            .map_err(|_| Failure::Internal("the signing key is of no use").after())
     }
 
     /// Makes the first signing key. Several nodes may try at once; the first in the log wins, and all learn of it.
@@ -558,6 +571,7 @@ impl Service {
         };
         self.find(proposed.index, |sight| signing_key(sight, id))
             .await
+            .map_err(Failure::after)
     }
 
     /// Looks for something that exists, waiting for the index that made it where this node is behind.

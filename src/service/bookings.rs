@@ -4,12 +4,15 @@
 //! schedule's revision. Where the state machine finds that revision stale, this node catches up to the index at which
 //! it said so, computes again and proposes again under the same key; the state machine does not remember such an
 //! answer, so the second try counts.
+//!
+//! A retry under a key may come when the interval cannot be placed any more, because the booking has moved or the
+//! schedule has changed. It still gets the first answer: see [`Service::original`].
 
 use std::collections::BTreeMap;
 
 use super::{
-    Admin, Caller, Consistency, Context, Failure, Seen, Service, Sight, Write, failure::FieldError,
-    layout::unexpected, schedule::Schedule,
+    Admin, Caller, Consistency, Context, Failure, Proposed, Seen, Service, Sight, Write,
+    failure::FieldError, layout::unexpected, schedule::Schedule,
 };
 use crate::{
     booking::{
@@ -113,9 +116,6 @@ impl Service {
         write: &Write,
         wanted: NewBooking,
     ) -> Result<Seen<Shown>, Failure> {
-        if wanted.user.is_some_and(|user| user != caller.user) && caller.role != Role::Admin {
-            return Err(Failure::Forbidden);
-        }
         let place = |sight: &Sight<'_>| place_new(sight, &wanted);
         let command = |placement| Command::CreateBooking {
             for_user: wanted.user,
@@ -138,10 +138,14 @@ impl Service {
         wanted: Move,
     ) -> Result<Seen<Shown>, Failure> {
         let found = self.read(Some(caller), Consistency::Linearizable, |sight| {
-            own(sight, caller, wanted.booking)
+            own(sight, wanted.booking)
         });
-        let desk = wanted.desk.unwrap_or(found.await?.value?.desk);
-        let place = |sight: &Sight<'_>| place_moved(sight, caller, &wanted);
+        let booking = match found.await?.value {
+            Ok(booking) => booking,
+            Err(failure) => return self.first_booking(caller, write, failure).await,
+        };
+        let desk = wanted.desk.unwrap_or(booking.desk);
+        let place = |sight: &Sight<'_>| place_moved(sight, &wanted);
         let command = |placement| Command::MoveBooking {
             booking: wanted.booking,
             desk: wanted.desk,
@@ -171,10 +175,7 @@ impl Service {
         let proposed = self
             .propose(context, Actor::Member(caller.user), write, command)
             .await?;
-        let Outcome::Booking(booking) = proposed.outcome else {
-            return Err(unexpected());
-        };
-        self.show(booking, proposed.index).await
+        self.show(proposed).await
     }
 
     /// A booking of the caller's, or any for an administrator.
@@ -188,7 +189,7 @@ impl Service {
         booking: BookingId,
     ) -> Result<Seen<Shown>, Failure> {
         let seen = self.read(Some(caller), consistency, |sight| {
-            own(sight, caller, booking).map(|booking| shown(sight, booking))
+            own(sight, booking).map(|booking| shown(sight, booking))
         });
         let Seen { value, index } = seen.await?;
         Ok(Seen {
@@ -226,32 +227,15 @@ impl Service {
         lines: &[ImportLine],
     ) -> Result<Seen<Imported>, Failure> {
         for _ in 0..SCHEDULE_RETRIES {
-            let seen = self.read(admin.caller(), Consistency::Linearizable, |sight| {
-                import_rows(sight, space, lines)
-            });
-            let command = seen.await?.value?;
-            match self.propose(context, admin.actor(), write, command).await {
+            let rows = self.read_as_admin(admin, |sight| import_rows(sight, space, lines));
+            let proposed = match rows.await.and_then(|seen| seen.value) {
+                Ok(command) => self.propose(context, admin.actor(), write, command).await,
+                Err(failure) => self.original(admin.actor(), write, failure).await,
+            };
+            match proposed {
                 Err(Failure::Refused(refused))
                     if matches!(refused.refusal, Refusal::StaleSchedule { .. }) => {}
-                Err(other) => return Err(other),
-                Ok(proposed) => {
-                    let Outcome::Imported {
-                        accepted,
-                        refused,
-                        first_refusals,
-                    } = proposed.outcome
-                    else {
-                        return Err(unexpected());
-                    };
-                    return Ok(Seen {
-                        value: Imported {
-                            accepted,
-                            refused,
-                            first_refusals,
-                        },
-                        index: proposed.index,
-                    });
-                }
+                proposed => return imported(proposed?),
             }
         }
         Err(Failure::refused(Refusal::StaleSchedule { current: 0 }, 0))
@@ -269,7 +253,10 @@ impl Service {
     ) -> Result<Seen<Shown>, Failure> {
         let mut stale = None;
         for _ in 0..SCHEDULE_RETRIES {
-            let placement = self.place_here(&place).await?;
+            let placement = match self.place_here(&place).await {
+                Ok(placement) => placement,
+                Err(failure) => return self.first_booking(caller, write, failure).await,
+            };
             let proposed = self
                 .propose(
                     context,
@@ -279,12 +266,7 @@ impl Service {
                 )
                 .await;
             match proposed {
-                Ok(proposed) => {
-                    let Outcome::Booking(booking) = proposed.outcome else {
-                        return Err(unexpected());
-                    };
-                    return self.show(booking, proposed.index).await;
-                }
+                Ok(proposed) => return self.show(proposed).await,
                 Err(Failure::Refused(refused))
                     if matches!(refused.refusal, Refusal::StaleSchedule { .. }) =>
                 {
@@ -296,7 +278,7 @@ impl Service {
                 Err(Failure::Refused(mut refused))
                     if matches!(refused.refusal, Refusal::SlotTaken { .. }) =>
                 {
-                    refused.alternatives = self.alternatives(desk, placement.interval)?;
+                    refused.alternatives = self.alternatives(desk, placement.interval);
                     return Err(Failure::Refused(refused));
                 }
                 Err(other) => return Err(other),
@@ -317,11 +299,8 @@ impl Service {
         }
     }
 
-    fn alternatives(
-        &self,
-        desk: DeskId,
-        interval: Interval,
-    ) -> Result<Vec<(String, String)>, Failure> {
+    /// Free desks near one that is taken; none where this node cannot tell, since the answer is a refusal all the same.
+    fn alternatives(&self, desk: DeskId, interval: Interval) -> Vec<(String, String)> {
         let seen = self.look(|sight| {
             let desk = query::desk(sight.store, desk)?;
             let free = query::alternatives(sight.store, &desk, interval, ALTERNATIVES_MAX);
@@ -330,29 +309,50 @@ impl Service {
                     .map(|desk| (desk.id.to_string(), desk.label.to_string()))
                     .collect(),
             )
-        })?;
-        Ok(seen.value.unwrap_or_default())
+        });
+        seen.ok().and_then(|seen| seen.value).unwrap_or_default()
     }
 
-    /// What to show of a booking that was just decided. This node may not know its desk yet.
-    async fn show(&self, booking: Booking, index: u64) -> Result<Seen<Shown>, Failure> {
+    /// The booking that the first request under this key came to, where this one cannot be proposed.
+    async fn first_booking(
+        &self,
+        caller: &Caller,
+        write: &Write,
+        failure: Failure,
+    ) -> Result<Seen<Shown>, Failure> {
+        let actor = Actor::Member(caller.user);
+        self.show(self.original(actor, write, failure).await?).await
+    }
+
+    /// What to show of a booking that was just decided.
+    async fn show(&self, proposed: Proposed) -> Result<Seen<Shown>, Failure> {
+        let Proposed { index, outcome } = proposed;
+        let Outcome::Booking(booking) = outcome else {
+            return Err(unexpected());
+        };
+        let value = self.details(booking, index).await;
+        value
+            .map(|value| Seen { value, index })
+            .map_err(Failure::after)
+    }
+
+    /// A booking with its desk's label and its space's time zone. They rarely change and are never removed, so this
+    /// node's state will do, however old, unless it is too old to have them.
+    async fn details(&self, booking: Booking, index: u64) -> Result<Shown, Failure> {
         let known = |sight: &Sight<'_>| {
             query::desk(sight.store, booking.desk)?;
             query::space(sight.store, booking.space)?;
             Some(shown(sight, booking.clone()))
         };
-        let value = match self.look(known)?.value {
-            Some(shown) => shown,
-            None => {
-                self.replica
-                    .wait_applied(index, self.read_deadline())
-                    .await?;
-                self.look(known)?
-                    .value
-                    .ok_or(Failure::Internal("a booking's desk is not there"))?
-            }
-        };
-        Ok(Seen { value, index })
+        if let Some(shown) = self.look(known)?.value {
+            return Ok(shown);
+        }
+        self.replica
+            .wait_applied(index, self.read_deadline())
+            .await?;
+        self.look(known)?
+            .value
+            .ok_or(Failure::Internal("a booking's desk is not there"))
     }
 }
 
@@ -385,10 +385,13 @@ fn shown(sight: &Sight<'_>, booking: Booking) -> Shown {
     }
 }
 
-/// The booking, if the caller may know of it.
-fn own(sight: &Sight<'_>, caller: &Caller, id: BookingId) -> Result<Booking, Failure> {
+/// The booking, if who looks may know of it.
+fn own(sight: &Sight<'_>, id: BookingId) -> Result<Booking, Failure> {
     let booking = query::booking(sight.store, id);
-    let may = |booking: &Booking| booking.user == caller.user || caller.role == Role::Admin;
+    let may = |booking: &Booking| {
+        let sees = |caller: Caller| booking.user == caller.user || caller.role == Role::Admin;
+        sight.caller.is_some_and(sees)
+    };
     booking.filter(may).ok_or(Failure::NotFound("booking"))
 }
 
@@ -401,8 +404,9 @@ fn place_new(sight: &Sight<'_>, wanted: &NewBooking) -> Placed {
     })
 }
 
-fn place_moved(sight: &Sight<'_>, caller: &Caller, wanted: &Move) -> Placed {
-    let now = own(sight, caller, wanted.booking)?;
+/// Whoever gets here may know of the booking: that was read before.
+fn place_moved(sight: &Sight<'_>, wanted: &Move) -> Placed {
+    let now = query::booking(sight.store, wanted.booking).ok_or(Failure::NotFound("booking"))?;
     place_on(sight, wanted.desk.unwrap_or(now.desk), |_| {
         let starts_at = wanted.starts_at.unwrap_or(now.interval.starts());
         let kept = match wanted.starts_at {
@@ -472,6 +476,24 @@ fn import_rows(sight: &Sight<'_>, space: &str, lines: &[ImportLine]) -> Result<C
         schedule_revision: space.schedule_revision,
         rows,
     })
+}
+
+fn imported(proposed: Proposed) -> Result<Seen<Imported>, Failure> {
+    let Proposed { index, outcome } = proposed;
+    let Outcome::Imported {
+        accepted,
+        refused,
+        first_refusals,
+    } = outcome
+    else {
+        return Err(unexpected());
+    };
+    let value = Imported {
+        accepted,
+        refused,
+        first_refusals,
+    };
+    Ok(Seen { value, index })
 }
 
 fn find_user(sight: &Sight<'_>, name: &str) -> Option<UserId> {

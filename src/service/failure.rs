@@ -39,6 +39,8 @@ pub enum Failure {
     },
     /// A queue is full.
     Busy,
+    /// What was asked took effect, wholly or in part, before this went wrong.
+    After(Box<Failure>),
     /// A defect; the text is for the log.
     Internal(&'static str),
 }
@@ -86,6 +88,28 @@ impl Failure {
     /// One field that is not what it should be.
     pub fn field(pointer: &str, code: &'static str, detail: impl Into<String>) -> Self {
         Self::Fields(vec![FieldError::new(pointer, code, detail)])
+    }
+
+    /// The same, after something took effect. To be called wherever a use case can still fail once a command of its
+    /// was decided: every other variant promises that nothing happened, unless it says itself that nobody knows.
+    #[must_use]
+    pub fn after(self) -> Self {
+        match self {
+            Self::After(_) => self,
+            first => Self::After(Box::new(first)),
+        }
+    }
+
+    /// Whether this node alone said no, before anything was proposed: by the request, or by the state that it has.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(
+            self,
+            Self::Fields(_)
+                | Self::NotFound(_)
+                | Self::Forbidden
+                | Self::BadCredentials
+                | Self::Internal(_)
+        )
     }
 
     /// A refusal with nothing to help.

@@ -202,24 +202,38 @@ impl Service {
     /// Where the state cannot be had that fresh.
     pub async fn has_space(&self, admin: &Admin, slug: &str) -> Result<bool, Failure> {
         let look = |sight: &Sight<'_>| query::space_by_id_or_slug(sight.store, slug).is_some();
-        Ok(self
-            .read(admin.caller(), Consistency::Linearizable, look)
-            .await?
-            .value)
+        Ok(self.read_as_admin(admin, look).await?.value)
     }
 
     /// Makes a space what the plan says; answers whether it is new.
     ///
     /// # Errors
-    /// The first step that was refused, or whose outcome is not known. Putting the same plan again goes on from there.
+    /// The first step that was refused, or whose outcome is not known; [`Failure::After`] where a step before it was
+    /// done. Putting the same plan again goes on from there.
     pub async fn put_space(
         &self,
         context: &Context,
         admin: &Admin,
         plan: SpacePlan,
     ) -> Result<(Seen<WholeSpace>, bool), Failure> {
+        let mut done = None;
+        let put = self.put_steps(context, admin, &plan, &mut done).await;
+        put.map_err(|failure| match done {
+            Some(_) => failure.after(),
+            None => failure,
+        })
+    }
+
+    /// The steps of a plan; `done` is the index of the last one that was decided.
+    async fn put_steps(
+        &self,
+        context: &Context,
+        admin: &Admin,
+        plan: &SpacePlan,
+        done: &mut Option<u64>,
+    ) -> Result<(Seen<WholeSpace>, bool), Failure> {
         let present = self
-            .read(admin.caller(), Consistency::Linearizable, |sight| {
+            .read_as_admin(admin, |sight| {
                 query::space_by_id_or_slug(sight.store, plan.details.slug.as_str())
                     .map(|space| whole(sight.store, space))
             })
@@ -228,7 +242,6 @@ impl Service {
         let (space, halls) = present
             .value
             .map_or((None, Vec::new()), |whole| (Some(whole.space), whole.halls));
-        let mut index = present.index;
         let space_id = match &space {
             Some(space) if space.details == plan.details => space.id,
             _ => {
@@ -237,7 +250,7 @@ impl Service {
                     details: plan.details.clone(),
                     expected_revision: space.as_ref().map(|space| space.schedule_revision),
                 };
-                let proposed = self.step(context, admin, command, &mut index).await?;
+                let proposed = self.step(context, admin, command, done).await?;
                 let Outcome::Space { id, .. } = proposed.outcome else {
                     return Err(unexpected());
                 };
@@ -246,12 +259,14 @@ impl Service {
         };
         for planned in &plan.halls {
             let found = halls.iter().find(|(hall, _)| hall.name == planned.name);
-            self.put_hall(context, admin, space_id, planned, found, &mut index)
+            self.put_hall(context, admin, space_id, planned, found, done)
                 .await?;
         }
-        self.replica
-            .wait_applied(index, self.read_deadline())
-            .await?;
+        if let Some(index) = *done {
+            self.replica
+                .wait_applied(index, self.read_deadline())
+                .await?;
+        }
         let seen = self.look(|sight| {
             query::space(sight.store, space_id).map(|space| whole(sight.store, space))
         })?;
@@ -274,7 +289,7 @@ impl Service {
         space: SpaceId,
         planned: &HallPlan,
         found: Option<&(Hall, Vec<Desk>)>,
-        index: &mut u64,
+        done: &mut Option<u64>,
     ) -> Result<(), Failure> {
         let hall = found.map(|(hall, _)| hall);
         let draft = planned.draft(hall);
@@ -287,7 +302,7 @@ impl Service {
                     .collect(),
             ),
             _ => {
-                self.send_hall(context, admin, space, hall, draft, index)
+                self.send_hall(context, admin, space, hall, draft, done)
                     .await?
             }
         };
@@ -313,7 +328,7 @@ impl Service {
                 hall: hall_id,
                 desks: desks.to_vec(),
             };
-            self.step(context, admin, command, index).await?;
+            self.step(context, admin, command, done).await?;
         }
         Ok(())
     }
@@ -325,7 +340,7 @@ impl Service {
         space: SpaceId,
         hall: Option<&Hall>,
         draft: HallDraft,
-        index: &mut u64,
+        done: &mut Option<u64>,
     ) -> Result<(HallId, BTreeMap<Name, ZoneId>), Failure> {
         let names: Vec<Name> = draft.zones.iter().map(|zone| zone.name.clone()).collect();
         let command = Command::PutHall {
@@ -334,7 +349,7 @@ impl Service {
             draft,
             expected_version: hall.map(|hall| hall.version),
         };
-        let proposed = self.step(context, admin, command, index).await?;
+        let proposed = self.step(context, admin, command, done).await?;
         let Outcome::Hall { id, zones, .. } = proposed.outcome else {
             return Err(unexpected());
         };
@@ -346,12 +361,12 @@ impl Service {
         context: &Context,
         admin: &Admin,
         command: Command,
-        index: &mut u64,
+        done: &mut Option<u64>,
     ) -> Result<Proposed, Failure> {
         let proposed = self
             .propose(context, admin.actor(), &Write::unkeyed(), command)
             .await?;
-        *index = (*index).max(proposed.index);
+        *done = (*done).max(Some(proposed.index));
         Ok(proposed)
     }
 
@@ -367,28 +382,12 @@ impl Service {
         name: &str,
         role: Role,
     ) -> Result<Seen<User>, Failure> {
-        let email = match (name.parse::<UserId>(), name.parse::<Email>()) {
-            (_, Ok(email)) => email,
-            (Ok(id), _) => {
-                let found = self.read(admin.caller(), Consistency::Linearizable, |sight| {
-                    query::user(sight.store, id)
-                });
-                found
-                    .await?
-                    .value
-                    .and_then(|user| user.email)
-                    .ok_or(Failure::NotFound("user"))?
-            }
+        let command = match (name.parse::<UserId>(), name.parse::<Email>()) {
+            (_, Ok(email)) => Command::SetRole { email, role },
+            (Ok(user), _) => Command::SetRoleOf { user, role },
             _ => return Err(Failure::NotFound("user")),
         };
-        let proposed = self
-            .propose(
-                context,
-                admin.actor(),
-                write,
-                Command::SetRole { email, role },
-            )
-            .await?;
+        let proposed = self.propose(context, admin.actor(), write, command).await?;
         let Outcome::User(user) = proposed.outcome else {
             return Err(unexpected());
         };
@@ -416,8 +415,9 @@ pub(super) fn whole(store: &dyn crate::booking::Store, space: Space) -> WholeSpa
     }
 }
 
+/// Something was decided, but not what was proposed.
 pub(super) fn unexpected() -> Failure {
-    Failure::Internal("the state machine answered with an outcome of another kind")
+    Failure::Internal("the state machine answered with an outcome of another kind").after()
 }
 
 fn is_as_drafted(hall: &Hall, draft: &HallDraft) -> bool {

@@ -4,8 +4,10 @@
 //! takes parsed values and gives a typed outcome or a [`Failure`]; neither HTTP nor wire shapes are known here.
 //!
 //! Reads are linearizable unless asked otherwise: a barrier first, then one look at the local state, in which the
-//! caller's session is checked once more, so that a closed session cannot read. A write by a session that was closed on
-//! another node less than a replication delay ago may still be taken; nothing but that delay is between the two.
+//! caller's session, account and role are read anew, so that neither a closed session nor a role that was taken away
+//! can read. A write by a session that was closed on another node less than a replication delay ago may still be taken;
+//! nothing but that delay is between the two. A role that was taken away is no such case, since the state machine looks
+//! roles up itself, but for what administrators ask of the cluster, which does not go through the state machine.
 //!
 //! Time, for what is shown, is the later of the replicated time and this node's clock: a slot that has started by
 //! either is not offered. What is decided goes by the replicated time only.
@@ -38,7 +40,12 @@ use self::{
     passwords::{PasswordCost, Passwords},
 };
 use crate::{
-    booking::{Instant, Store, account::Role, ids::SessionId, ids::UserId, query},
+    booking::{
+        Instant, Stamp, Store,
+        account::{Role, User},
+        ids::{SessionId, UserId},
+        query,
+    },
     clock::Clock,
     limits::{ATTEMPT_ENTRIES, Limits},
     replica::{ReadError, Replica, Viewed},
@@ -103,7 +110,7 @@ pub enum Consistency {
     },
 }
 
-/// A signed-in user, as the state had it when the request came in.
+/// A signed-in user, as one state had it: this node's when the request came in, or the one that a read sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
     /// Who.
@@ -140,6 +147,29 @@ pub struct Sight<'a> {
     pub now: Instant,
     /// The log index of the state.
     pub index: u64,
+    /// Who looks, as this very state has it; none where nobody has to be signed in.
+    pub caller: Option<Caller>,
+}
+
+impl Sight<'_> {
+    /// The stamp of the last entry, but for the time.
+    fn stamp(&self) -> Stamp {
+        Stamp {
+            index: self.index,
+            now: self.now,
+        }
+    }
+
+    /// Who has this session, if it is open and its user may act.
+    fn signed_in(&self, session: SessionId) -> Option<Caller> {
+        let session = query::session(self.store, session)?;
+        let user = query::user(self.store, session.user).filter(User::is_active)?;
+        (session.expires_at > self.now).then_some(Caller {
+            user: user.id,
+            session: session.id,
+            role: user.role,
+        })
+    }
 }
 
 impl Service {
@@ -214,10 +244,10 @@ impl Service {
             .is_some_and(|ours| bool::from(ours.ct_eq(&token_digest(token))))
     }
 
-    /// Looks at the state as fresh as asked, once, in the same view in which the caller's session is checked.
+    /// Looks at the state as fresh as asked, once, in the same view in which the caller is read anew.
     ///
     /// # Errors
-    /// Where the state cannot be had that fresh, or the session is closed by now.
+    /// Where the state cannot be had that fresh, or the session is closed, or its user barred, by now.
     pub async fn read<T>(
         &self,
         caller: Option<&Caller>,
@@ -241,14 +271,35 @@ impl Service {
             } => {}
         }
         let seen = self.look(|sight| match caller {
-            Some(caller) if query::session(sight.store, caller.session).is_none() => None,
-            _ => Some(look(sight)),
+            None => Some(look(sight)),
+            Some(caller) => {
+                let caller = sight.signed_in(caller.session)?;
+                Some(look(&Sight {
+                    caller: Some(caller),
+                    ..*sight
+                }))
+            }
         })?;
         let value = seen.value.ok_or(Failure::Unauthenticated)?;
         Ok(Seen {
             value,
             index: seen.index,
         })
+    }
+
+    /// A linearizable read for who must be an administrator in the very state that is read.
+    pub(crate) async fn read_as_admin<T>(
+        &self,
+        admin: &Admin,
+        look: impl FnOnce(&Sight<'_>) -> T,
+    ) -> Result<Seen<T>, Failure> {
+        let seen = self.read(admin.caller(), Consistency::Linearizable, |sight| {
+            let may = sight.caller.is_none_or(|caller| caller.role == Role::Admin);
+            may.then(|| look(sight))
+        });
+        let Seen { value, index } = seen.await?;
+        let value = value.ok_or(Failure::Forbidden)?;
+        Ok(Seen { value, index })
     }
 
     /// Looks at the local state as it is.
@@ -260,7 +311,12 @@ impl Service {
             if let Some(look) = look.take() {
                 let now = Instant::from_ms(now_ms.max(clock_ms));
                 seen = Some(Seen {
-                    value: look(&Sight { store, now, index }),
+                    value: look(&Sight {
+                        store,
+                        now,
+                        index,
+                        caller: None,
+                    }),
                     index,
                 });
             }

@@ -4,14 +4,20 @@
 //! one that this node draws for its own retries. The fingerprint covers method, path and body as the client meant it:
 //! the same key with another fingerprint is refused by the state machine. A password never goes into a fingerprint as
 //! it is, since a fast hash of it in the replicated state would be worth stealing; its Argon2 hash stands in for it.
+//!
+//! A retry must get the first answer even where the command can no longer be made: the booking has moved on, say. So a
+//! use case that computes its command from the state asks [`Service::original`] before it says no by itself.
 
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Context, Failure, Service, entropy::random};
+use super::{Consistency, Context, Failure, Service, entropy::random};
 use crate::{
-    booking::{Actor, Command, DedupKey, Envelope, Fingerprint, Outcome, Refusal, decode_reply},
+    booking::{
+        Actor, Command, DedupKey, Envelope, Fingerprint, Outcome, Refusal, Reply, decode_reply,
+        query,
+    },
     limits::IDEMPOTENCY_KEY_BYTES,
     replica::ProposeError,
 };
@@ -124,18 +130,44 @@ impl Service {
             .replica
             .propose(Bytes::from(bytes), deadline, &context.request_id)
             .await?;
-        let reply = decode_reply(&decided.reply)
-            .map_err(|_| Failure::Internal("the reply of the state machine does not decode"))?;
+        let reply = decode_reply(&decided.reply).map_err(|_| {
+            Failure::Internal("the reply of the state machine does not decode").after()
+        })?;
         match reply.result {
-            Ok(outcome) => Ok(Proposed {
-                index: reply.index,
-                outcome,
-            }),
             Err(refusal @ Refusal::StaleSchedule { .. }) => {
                 Err(Failure::refused(refusal, decided.index))
             }
-            Err(refusal) => Err(Failure::refused(refusal, reply.index)),
+            _ => concluded(reply),
         }
+    }
+
+    /// What a write that fails before it is proposed comes to: the answer that its key has already got, if it has got
+    /// one, else `failure`.
+    pub(super) async fn original(
+        &self,
+        actor: Actor,
+        write: &Write,
+        failure: Failure,
+    ) -> Result<Proposed, Failure> {
+        if write.key.is_none() || !failure.is_local() {
+            return Err(failure);
+        }
+        let dedup = write.dedup(self, actor);
+        let given = self.read(None, Consistency::Linearizable, |sight| {
+            query::answer(sight.store, dedup, write.fingerprint, sight.stamp())
+        });
+        match given.await?.value {
+            Some(reply) => concluded(reply),
+            None => Err(failure),
+        }
+    }
+}
+
+fn concluded(reply: Reply) -> Result<Proposed, Failure> {
+    let index = reply.index;
+    match reply.result {
+        Ok(outcome) => Ok(Proposed { index, outcome }),
+        Err(refusal) => Err(Failure::refused(refusal, index)),
     }
 }
 

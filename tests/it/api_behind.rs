@@ -1,14 +1,25 @@
-//! A node that is behind: it proposes through a leader, and applies only when something makes it catch up.
+//! A node that is behind: it proposes through a leader, and applies only when something makes it catch up. It can stall,
+//! so that it never gets as far as it waits for, and lose its leader after some writes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::http::StatusCode;
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use mesto::{
     booking::{
-        Actor, Command, DedupKey, Envelope, Fingerprint, Store, decode_reply, layout::SpaceDetails,
+        Actor, Command, DedupKey, Envelope, Fingerprint, Store,
+        account::{Role, User},
+        decode_reply,
+        layout::SpaceDetails,
         query,
+        secret::PasswordHash,
     },
     clock::ManualClock,
     http,
@@ -17,14 +28,24 @@ use mesto::{
     service::{Parts, Service, entropy::SeededEntropy, passwords::PasswordCost},
 };
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::api_world::{OPERATOR, START_MS, World, get};
+use crate::api_world::{
+    OPERATOR, PASSWORD, START_MS, World, at, booking, delete, get, nevsky, patch, post, put,
+};
 
 struct Behind {
     leader: Arc<LocalReplica>,
     own: LocalReplica,
     waiting: Mutex<Vec<Bytes>>,
+    /// It does not get as far as it waits for. A barrier still brings it up to date.
+    stalled: AtomicBool,
+    /// How many more proposals find a leader.
+    proposals_left: AtomicUsize,
+    /// What gets into the log just ahead of the next proposal.
+    overtaking: Mutex<Vec<Command>>,
+    unseen: AtomicUsize,
 }
 
 impl Behind {
@@ -39,11 +60,7 @@ impl Behind {
 
     /// Changes the space's slots so that the leader knows and this node does not.
     async fn change_slots_unseen(&self, slot_minutes: u16) {
-        let mut space = None;
-        let read = self.leader.view(&mut |store, _| {
-            space = query::space_by_id_or_slug(store, "nevsky");
-        });
-        read.expect("a replica in memory can be read");
+        let space = self.leader_sees(|store| query::space_by_id_or_slug(store, "nevsky"));
         let space = space.expect("the space is there");
         let command = Command::PutSpace {
             space: Some(space.id),
@@ -53,16 +70,54 @@ impl Behind {
             },
             expected_revision: None,
         };
+        self.unseen(command).await;
+    }
+
+    /// Has the operator do something that the leader knows of and this node does not.
+    async fn unseen(&self, command: Command) {
+        let number = self.unseen.fetch_add(1, Ordering::Relaxed);
+        let mut dedup = [0xee; 16];
+        dedup[..8].copy_from_slice(&number.to_be_bytes());
         let envelope = Envelope {
-            dedup: DedupKey::Node([slot_minutes.to_be_bytes()[1]; 16]),
+            dedup: DedupKey::Node(dedup),
             fingerprint: Fingerprint::of(&[]),
             actor: Actor::Operator,
             command,
         };
-        let command = Bytes::from(envelope.encode());
-        let decided = self.propose(command, Duration::ZERO, "unseen").await;
+        let decided = self.decide(Bytes::from(envelope.encode())).await;
         let reply = decode_reply(&decided.expect("it has no fault").reply).expect("a reply");
         assert!(reply.result.is_ok(), "{reply:?}");
+    }
+
+    async fn decide(&self, command: Bytes) -> Result<Decided, ProposeError> {
+        self.waiting.lock().push(command.clone());
+        self.leader.propose(command, Duration::ZERO, "behind").await
+    }
+
+    fn stall(&self) {
+        self.stalled.store(true, Ordering::Relaxed);
+    }
+
+    fn lose_leader_after(&self, proposals: usize) {
+        self.proposals_left.store(proposals, Ordering::Relaxed);
+    }
+
+    /// What the leader knows.
+    fn leader_sees<T>(&self, look: impl FnOnce(&dyn Store) -> T) -> T {
+        let (mut look, mut seen) = (Some(look), None);
+        let read = self.leader.view(&mut |store, _| {
+            if let Some(look) = look.take() {
+                seen = Some(look(store));
+            }
+        });
+        read.expect("a replica in memory can be read");
+        seen.expect("the view was run")
+    }
+
+    fn user(&self, email: &str) -> User {
+        let email = email.parse().expect("an address");
+        self.leader_sees(|store| query::user_by_email(store, &email))
+            .expect("there is such a user")
     }
 }
 
@@ -70,12 +125,18 @@ impl Replica for Behind {
     fn propose<'a>(
         &'a self,
         command: Bytes,
-        deadline: Duration,
-        request_id: &'a str,
+        _deadline: Duration,
+        _request_id: &'a str,
     ) -> BoxFuture<'a, Result<Decided, ProposeError>> {
         async move {
-            self.waiting.lock().push(command.clone());
-            self.leader.propose(command, deadline, request_id).await
+            let left = self.proposals_left.load(Ordering::Relaxed);
+            let left = left.checked_sub(1).ok_or(ProposeError::NoLeader)?;
+            self.proposals_left.store(left, Ordering::Relaxed);
+            let overtaking = std::mem::take(&mut *self.overtaking.lock());
+            for command in overtaking {
+                self.unseen(command).await;
+            }
+            self.decide(command).await
         }
         .boxed()
     }
@@ -86,12 +147,15 @@ impl Replica for Behind {
 
     fn wait_applied(
         &self,
-        _index: u64,
+        index: u64,
         _deadline: Duration,
     ) -> BoxFuture<'_, Result<(), ReadError>> {
         async move {
-            self.catch_up().await;
-            Ok(())
+            if !self.stalled.load(Ordering::Relaxed) {
+                self.catch_up().await;
+            }
+            let applied = *self.own.applied().borrow();
+            (applied >= index).then_some(()).ok_or(ReadError::Timeout)
         }
         .boxed()
     }
@@ -113,6 +177,7 @@ impl Replica for Behind {
     }
 }
 
+/// A world that is seen from the node behind.
 fn world() -> (World, Arc<Behind>) {
     let clock = ManualClock::new(START_MS);
     let leader = Arc::new(LocalReplica::new(Arc::new(clock.clone())));
@@ -120,24 +185,45 @@ fn world() -> (World, Arc<Behind>) {
         leader: Arc::clone(&leader),
         own: LocalReplica::new(Arc::new(clock.clone())),
         waiting: Mutex::default(),
+        stalled: AtomicBool::new(false),
+        proposals_left: AtomicUsize::new(usize::MAX),
+        overtaking: Mutex::default(),
+        unseen: AtomicUsize::new(0),
     });
+    (
+        seen_from(Arc::clone(&behind) as _, leader, clock, 2),
+        behind,
+    )
+}
+
+/// The same world, seen from the leader. The node behind never gets to know what is done here.
+fn ahead(world: &World) -> World {
+    let leader = Arc::clone(&world.replica);
+    seen_from(Arc::clone(&leader) as _, leader, world.clock.clone(), 3)
+}
+
+fn seen_from(
+    node: Arc<dyn Replica>,
+    leader: Arc<LocalReplica>,
+    clock: ManualClock,
+    seed: u64,
+) -> World {
     let service = Service::new(Parts {
-        replica: Arc::clone(&behind) as _,
+        replica: node,
         clock: Arc::new(clock.clone()),
-        entropy: Arc::new(SeededEntropy::new(2)),
+        entropy: Arc::new(SeededEntropy::new(seed)),
         limits: Limits::default(),
         password_cost: PasswordCost::LEAST,
         operator_token: Some(OPERATOR.to_owned()),
     });
     let registry = prometheus_client::registry::Registry::default();
     let router = http::router(Arc::clone(&service), None, registry);
-    let world = World {
+    World {
         router,
         service,
         replica: leader,
         clock,
-    };
-    (world, behind)
+    }
 }
 
 #[tokio::test]
@@ -166,4 +252,212 @@ async fn a_booking_by_a_schedule_that_has_changed_is_placed_again() {
     behind.change_slots_unseen(180).await;
     let refused = world.book(&token, &desks[0], "12:00", "14:00").await;
     refused.is_problem(422, "off_grid");
+}
+
+#[tokio::test]
+async fn a_cancelled_booking_that_cannot_be_shown_is_not_said_to_be_uncancelled() {
+    let (world, behind) = world();
+    let token = world.member("anna@example.com").await;
+    let me = world.send(get("/api/v1/me").token(&token)).await;
+    assert_eq!(me.status, StatusCode::OK, "{me:?}");
+    behind.stall();
+    let ahead = ahead(&world);
+    ahead.furnish().await;
+    let desks = ahead.desks().await;
+    let booked = ahead.book(&token, &desks[0], "10:00", "11:00").await;
+    let uri = format!(
+        "/api/v1/bookings/{}",
+        booked.body["id"].as_str().expect("an id")
+    );
+    let cancel = || post(&format!("{uri}/cancel")).token(&token).key("k");
+    let lost = world.send(cancel()).await;
+    lost.is_problem(503, "outcome_unknown");
+    assert_eq!(lost.body["outcome"], "unknown");
+    let found = ahead.send(get(&uri).token(&token)).await;
+    assert_eq!(found.body["status"], "cancelled", "it took effect");
+    let again = ahead.send(cancel()).await;
+    assert_eq!((again.status, &again.body), (StatusCode::OK, &found.body));
+}
+
+#[tokio::test]
+async fn a_booking_is_shown_by_a_node_that_has_not_applied_it() {
+    let (world, behind) = world();
+    world.furnish().await;
+    let token = world.member("anna@example.com").await;
+    let desks = world.desks().await;
+    behind.stall();
+    let booked = world.book(&token, &desks[0], "10:00", "11:00").await;
+    assert_eq!(booked.status, StatusCode::CREATED, "{booked:?}");
+    assert_eq!(booked.body["desk_label"], "A-1");
+    assert!(booked.index() > *behind.own.applied().borrow());
+}
+
+#[tokio::test]
+async fn a_space_that_was_put_in_part_is_not_said_to_be_untouched() {
+    let (world, behind) = world();
+    let put_it = || {
+        put("/api/v1/admin/spaces/nevsky")
+            .token(OPERATOR)
+            .json(&nevsky())
+    };
+    behind.lose_leader_after(0);
+    let nothing = world.send(put_it()).await;
+    nothing.is_problem(503, "no_leader");
+    assert_eq!(nothing.body["outcome"], "not_applied");
+    for steps in 1..=2 {
+        behind.lose_leader_after(steps);
+        let part = world.send(put_it()).await;
+        part.is_problem(503, "outcome_unknown");
+        assert_eq!(part.body["outcome"], "unknown");
+    }
+    behind.lose_leader_after(usize::MAX);
+    behind.stall();
+    let unseen = world.send(put_it()).await;
+    unseen.is_problem(503, "outcome_unknown");
+    assert_eq!(unseen.body["outcome"], "unknown");
+    let index = *world.replica.applied().borrow();
+    let whole = world.send(put_it()).await;
+    assert_eq!(whole.status, StatusCode::OK, "{whole:?}");
+    assert_eq!(
+        *world.replica.applied().borrow(),
+        index,
+        "nothing was left to do"
+    );
+}
+
+#[tokio::test]
+async fn a_session_is_opened_and_continued_only_by_who_can_sign_for_it() {
+    let (world, behind) = world();
+    world.register("anna@example.com").await;
+    behind.stall();
+    let body = json!({"email": "anna@example.com", "password": PASSWORD});
+    let failed = world.send(post("/api/v1/sessions").json(&body)).await;
+    failed.is_problem(503, "outcome_unknown");
+    let anna = behind.user("anna@example.com").id;
+    let sessions = behind.leader_sees(|store| query::sessions_of_user(store, anna));
+    assert_eq!(sessions, [], "the key was missing, so none was opened");
+    world.sign_in("anna@example.com").await;
+
+    let ahead = ahead(&world);
+    ahead.register("boris@example.com").await;
+    let signed_in = ahead.sign_in("boris@example.com").await;
+    let refresh = || {
+        let body = json!({"refresh_token": signed_in["refresh_token"]});
+        post("/api/v1/sessions/refresh").key("k").json(&body)
+    };
+    let lost = world.send(refresh()).await;
+    lost.is_problem(503, "outcome_unknown");
+    assert_eq!(lost.body["outcome"], "unknown", "the old token is used up");
+    let found = ahead.send(refresh()).await;
+    assert_eq!(found.status, StatusCode::CREATED, "{found:?}");
+}
+
+#[tokio::test]
+async fn an_account_that_was_erased_in_part_is_not_said_to_be_untouched() {
+    let (world, behind) = world();
+    let mut space = nevsky();
+    space["slot_minutes"] = json!(15);
+    space["closures"] = json!([]);
+    for day in ["sat", "sun"] {
+        space["opening_hours"][day] = json!([["08:00", "22:00"]]);
+    }
+    let furnished = put("/api/v1/admin/spaces/nevsky")
+        .token(OPERATOR)
+        .json(&space);
+    assert_eq!(world.send(furnished).await.status, StatusCode::CREATED);
+    let token = world.member("anna@example.com").await;
+    let desks = world.desks().await;
+    let rows: Vec<Value> = (0..501)
+        .map(|slot| {
+            let (day, minute) = (3 + slot / 56, 8 * 60 + slot % 56 * 15);
+            let starts_at = format!(
+                "2026-03-{day:02}T{:02}:{:02}:00+03:00",
+                minute / 60,
+                minute % 60
+            );
+            json!({"user": "anna@example.com", "desk": desks[0], "starts_at": starts_at})
+        })
+        .collect();
+    for rows in rows.chunks(500) {
+        let import = json!({"space": "nevsky", "bookings": rows});
+        let import = post("/api/v1/admin/bookings/import")
+            .token(OPERATOR)
+            .json(&import);
+        let imported = world.send(import).await;
+        assert_eq!(imported.body["accepted"], rows.len(), "{imported:?}");
+    }
+    behind.lose_leader_after(1);
+    let part = world.send(delete("/api/v1/me").token(&token)).await;
+    part.is_problem(503, "outcome_unknown");
+    assert_eq!(part.body["outcome"], "unknown");
+    let me = world.send(get("/api/v1/me").token(&token)).await;
+    me.is_problem(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_role_that_was_taken_away_reads_nothing_and_one_that_was_given_counts_at_once() {
+    let (world, behind) = world();
+    world.furnish().await;
+    let anna = world.member("anna@example.com").await;
+    let boss = world.admin("boss@example.com").await;
+    let desks = world.desks().await;
+    let booked = world.book(&anna, &desks[0], "10:00", "11:00").await;
+    let uri = format!(
+        "/api/v1/bookings/{}",
+        booked.body["id"].as_str().expect("an id")
+    );
+    let seen = world.send(get(&uri).token(&boss)).await;
+    assert_eq!(seen.status, StatusCode::OK, "{seen:?}");
+    let role = |role| Command::SetRoleOf {
+        user: behind.user("boss@example.com").id,
+        role,
+    };
+
+    behind.unseen(role(Role::Member)).await;
+    world
+        .send(get(&uri).token(&boss))
+        .await
+        .is_problem(404, "not_found");
+    behind.unseen(role(Role::Admin)).await;
+    let mut body = booking(&desks[1], "10:00", "11:00");
+    body["user"] = json!(behind.user("anna@example.com").id.to_string());
+    // Nothing has told this node of the role; the state machine knows it, and gets as far as a later rule.
+    let refused = world
+        .send(post("/api/v1/bookings").token(&boss).json(&body))
+        .await;
+    refused.is_problem(409, "user_already_booked");
+    behind.unseen(role(Role::Member)).await;
+    let move_it = json!({"starts_at": at("12:00")});
+    let moved = patch(&uri).token(&boss).json(&move_it);
+    world.send(moved).await.is_problem(404, "not_found");
+    behind.unseen(role(Role::Admin)).await;
+    let put_it = put("/api/v1/admin/spaces/nevsky")
+        .token(&boss)
+        .json(&nevsky());
+    assert_eq!(world.send(put_it.clone()).await.status, StatusCode::OK);
+    behind.unseen(role(Role::Member)).await;
+    world.send(put_it).await.is_problem(403, "forbidden");
+}
+
+#[tokio::test]
+async fn a_role_is_not_given_to_who_gets_the_address_in_between() {
+    let (world, behind) = world();
+    world.register("anna@example.com").await;
+    let id = behind.user("anna@example.com").id;
+    let hash = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g";
+    *behind.overtaking.lock() = vec![
+        Command::DeleteUser { user: id },
+        Command::RegisterUser {
+            email: "anna@example.com".parse().expect("an address"),
+            display_name: None,
+            password_hash: PasswordHash::new(hash.to_owned()).expect("a hash"),
+        },
+    ];
+    let role = put(&format!("/api/v1/admin/users/{id}/role"))
+        .token(OPERATOR)
+        .json(&json!({"role": "admin"}));
+    world.send(role).await.is_problem(404, "not_found");
+    let other = behind.user("anna@example.com");
+    assert_ne!(other.id, id);
+    assert_eq!(other.role, Role::Member);
 }

@@ -5,7 +5,7 @@ use mesto::replica::Fault;
 use serde_json::{Value, json};
 
 use crate::api_world::{
-    OPERATOR, START_MS, TOMORROW, World, at, booking, get, nevsky, patch, post, put,
+    OPERATOR, START_MS, TOMORROW, World, at, booking, delete, get, nevsky, patch, post, put,
 };
 
 #[tokio::test]
@@ -550,6 +550,81 @@ async fn a_lost_answer_is_unknown_and_the_same_key_finds_out() {
     assert_eq!(
         (answer.header("retry-after"), &answer.body["outcome"]),
         ("1", &json!("not_applied"))
+    );
+}
+
+#[tokio::test]
+async fn a_retry_gets_the_first_answer_even_if_it_could_not_be_asked_any_more() {
+    let world = World::furnished().await;
+    let token = world.member("anna@example.com").await;
+    let desks = world.desks().await;
+    let booked = world.book(&token, &desks[0], "10:00", "11:00").await;
+    let uri = format!(
+        "/api/v1/bookings/{}",
+        booked.body["id"].as_str().expect("an id")
+    );
+    let lengthen = |key: &str, to: &str| {
+        patch(&uri)
+            .token(&token)
+            .key(key)
+            .json(&json!({"ends_at": at(to)}))
+    };
+    let first = world.send(lengthen("longer", "12:00")).await;
+    assert_eq!(first.status, StatusCode::OK, "{first:?}");
+    let later = json!({"starts_at": at("15:00"), "ends_at": at("16:00")});
+    let later = world.send(patch(&uri).token(&token).json(&later)).await;
+    assert_eq!(later.status, StatusCode::OK, "{later:?}");
+
+    // It would end before it starts by now.
+    let again = world.send(lengthen("longer", "12:00")).await;
+    assert_eq!(
+        (again.status, &again.body, again.index()),
+        (StatusCode::OK, &first.body, first.index())
+    );
+    let other = world.send(lengthen("longer", "11:00")).await;
+    other.is_problem(422, "idempotency_key_reused");
+    let fresh = world.send(lengthen("fresh", "12:00")).await;
+    fresh.is_problem(422, "invalid_fields");
+}
+
+#[tokio::test]
+async fn a_retry_gets_the_first_answer_though_rights_or_people_are_gone() {
+    let world = World::furnished().await;
+    let anna = world.member("anna@example.com").await;
+    let boss = world.admin("boss@example.com").await;
+    let desks = world.desks().await;
+    let booked = world.book(&anna, &desks[0], "10:00", "11:00").await;
+    let uri = format!(
+        "/api/v1/bookings/{}",
+        booked.body["id"].as_str().expect("an id")
+    );
+    let move_it = patch(&uri)
+        .token(&boss)
+        .key("move")
+        .json(&json!({"desk": desks[1]}));
+    let import = json!({"space": "nevsky", "bookings":
+        [{"user": "anna@example.com", "desk": desks[2], "starts_at": at("15:00")}]});
+    let import = post("/api/v1/admin/bookings/import")
+        .token(OPERATOR)
+        .key("import")
+        .json(&import);
+    let moved = world.send(move_it.clone()).await;
+    assert_eq!(moved.status, StatusCode::OK, "{moved:?}");
+    let imported = world.send(import.clone()).await;
+    assert_eq!(imported.body["accepted"], 1, "{imported:?}");
+
+    let demote = put("/api/v1/admin/users/boss@example.com/role")
+        .token(OPERATOR)
+        .json(&json!({"role": "member"}));
+    assert_eq!(world.send(demote).await.status, StatusCode::OK);
+    let erased = world.send(delete("/api/v1/me").token(&anna)).await;
+    assert_eq!(erased.status, StatusCode::NO_CONTENT, "{erased:?}");
+    let again = world.send(move_it).await;
+    assert_eq!((again.status, &again.body), (StatusCode::OK, &moved.body));
+    let again = world.send(import).await;
+    assert_eq!(
+        (again.status, &again.body),
+        (StatusCode::OK, &imported.body)
     );
 }
 

@@ -1,10 +1,14 @@
 //! What all calls have in common: consistency, events, headers, limits, documents.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::http::StatusCode;
-use futures_util::{StreamExt, pin_mut};
-use mesto::{limits::Limits, replica::Fault, service::events::Item};
+use futures_util::{StreamExt, future::join_all, pin_mut};
+use mesto::{
+    limits::{INDEX_WAITS_MAX, Limits},
+    replica::Fault,
+    service::events::Item,
+};
 use serde_json::json;
 
 use crate::api_world::{OPERATOR, World, get, other, post};
@@ -70,6 +74,43 @@ async fn a_wanted_index_is_waited_for_and_not_for_ever() {
         .await;
     not_yet.is_problem(503, "index_not_reached");
     assert!(!not_yet.header("retry-after").is_empty());
+}
+
+#[tokio::test]
+async fn waiting_for_an_index_takes_no_turn_and_is_bounded_by_itself() {
+    let world = World::with(Limits {
+        requests_in_flight: 1,
+        ..Limits::default()
+    });
+    world.furnish().await;
+    let index = world.send(get("/api/v1/spaces")).await.index();
+    let wait = |ahead: u64| {
+        let wanted = index.saturating_add(ahead).to_string();
+        world.send(get("/api/v1/spaces").header("mesto-min-index", &wanted))
+    };
+    // Longer than the test may take, were it waited for.
+    let absurd = tokio::time::timeout(Duration::from_secs(1), wait(u64::MAX)).await;
+    absurd
+        .expect("nobody waits for that")
+        .is_problem(503, "index_not_reached");
+
+    let mut waiting = join_all((0..INDEX_WAITS_MAX).map(|_| wait(1)));
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut waiting).await;
+    assert!(early.is_err(), "they wait");
+    let one_more = tokio::time::timeout(Duration::from_secs(1), wait(1)).await;
+    let one_more = one_more.expect("it is told at once");
+    one_more.is_problem(503, "overloaded");
+    assert!(!one_more.header("retry-after").is_empty());
+    assert_eq!(
+        world.send(get("/api/v1/spaces")).await.status,
+        StatusCode::OK,
+        "the only turn is free"
+    );
+    world.register("anna@example.com").await;
+    for reached in waiting.await {
+        assert_eq!(reached.status, StatusCode::OK, "{reached:?}");
+    }
+    assert_eq!(wait(1).await.status, StatusCode::OK);
 }
 
 #[tokio::test]
