@@ -528,3 +528,57 @@ impl From<ControlError> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::booking::Refusal;
+
+    #[test]
+    fn nothing_is_promised_after_something_took_effect() {
+        let internal = || Failure::Internal("a defect");
+        for (failure, code, outcome) in [
+            (
+                ProposeError::NoLeader.into(),
+                Code::NoLeader,
+                Outcome::NotApplied,
+            ),
+            (
+                ReadError::Timeout.into(),
+                Code::IndexNotReached,
+                Outcome::NotApplied,
+            ),
+            (
+                ProposeError::Unknown.into(),
+                Code::OutcomeUnknown,
+                Outcome::Unknown,
+            ),
+            (internal(), Code::Internal, Outcome::Unknown),
+            (internal().after(), Code::Internal, Outcome::Unknown),
+            (
+                Failure::from(ProposeError::NoLeader).after(),
+                Code::OutcomeUnknown,
+                Outcome::Unknown,
+            ),
+            (
+                Failure::from(ReadError::Timeout).after().after(),
+                Code::OutcomeUnknown,
+                Outcome::Unknown,
+            ),
+            (
+                Failure::refused(Refusal::LabelTaken, 7).after(),
+                Code::LabelTaken,
+                Outcome::Unknown,
+            ),
+        ] {
+            let problem = Problem::from(failure);
+            assert_eq!(
+                (problem.code, problem.outcome),
+                (code, outcome),
+                "{problem:?}"
+            );
+        }
+        let read = Problem::from(internal()).of_a_read();
+        assert_eq!(read.outcome, Outcome::NotApplied, "a read changes nothing");
+    }
+}

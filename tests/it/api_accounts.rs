@@ -235,6 +235,38 @@ async fn a_password_is_changed_with_a_retry_and_closes_other_sessions() {
 }
 
 #[tokio::test]
+async fn a_change_of_password_is_retried_even_after_the_next_change() {
+    let world = World::new();
+    let token = world.member("anna@example.com").await;
+    let change = |key: &str, current: &str, new: &str| {
+        let body = json!({"current_password": current, "new_password": new});
+        post("/api/v1/me/password")
+            .token(&token)
+            .key(key)
+            .json(&body)
+    };
+    let first = world.send(change("one", PASSWORD, "the second one")).await;
+    assert_eq!(first.status, StatusCode::NO_CONTENT, "{first:?}");
+    let next = world.send(change("two", "the second one", "the third one"));
+    assert_eq!(next.await.status, StatusCode::NO_CONTENT);
+    let again = world.send(change("one", PASSWORD, "the second one")).await;
+    assert_eq!(
+        (again.status, again.index()),
+        (StatusCode::NO_CONTENT, first.index())
+    );
+    // Neither a new key nor another wish gets through with an old password.
+    let fresh = world
+        .send(change("three", PASSWORD, "the second one"))
+        .await;
+    fresh.is_problem(401, "bad_credentials");
+    let other = world.send(change("one", PASSWORD, "the fourth one")).await;
+    other.is_problem(422, "idempotency_key_reused");
+    let body = json!({"email": "anna@example.com", "password": "the third one"});
+    let signed_in = world.send(post("/api/v1/sessions").json(&body)).await;
+    assert_eq!(signed_in.status, StatusCode::CREATED, "{signed_in:?}");
+}
+
+#[tokio::test]
 async fn one_changes_exports_and_erases_oneself() {
     let world = World::furnished().await;
     let token = world.member("anna@example.com").await;
