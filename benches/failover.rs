@@ -9,6 +9,8 @@
 //! cargo bench --bench failover -- [--events N]
 //! ```
 
+#![expect(clippy::print_stdout, reason = "a report is what this is for")]
+
 #[expect(dead_code, reason = "shared with the tests, which need more of it")]
 #[path = "../tests/it/cluster/api.rs"]
 mod api;

@@ -109,6 +109,9 @@ pub enum ProposeError {
     /// Nobody led within the deadline. Not applied.
     #[error("no leader was found in time")]
     NoLeader,
+    /// There is no cluster yet. Not applied.
+    #[error("the cluster is not initialized yet")]
+    NotInitialized,
     /// Too much is in flight. Not applied.
     #[error("the replication queue is full")]
     Overloaded,
@@ -126,6 +129,9 @@ pub enum ReadError {
     /// No leader confirmed the read within the deadline.
     #[error("no leader confirmed the read in time")]
     NoLeader,
+    /// There is no cluster yet.
+    #[error("the cluster is not initialized yet")]
+    NotInitialized,
     /// This node did not apply the wanted index in time.
     #[error("the wanted index was not applied in time")]
     Timeout,

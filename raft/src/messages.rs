@@ -62,6 +62,8 @@ pub(crate) struct Introduction {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PeerStatus {
     pub(crate) state: String,
+    /// The last index of its log, once it knows.
+    pub(crate) last_log: Option<u64>,
     pub(crate) applied: u64,
     /// The state's digest at `applied`.
     pub(crate) digest: String,

@@ -205,6 +205,9 @@ pub enum ProposeError {
     /// No leader took it in time. Certainly not applied.
     #[error("no leader took the command in time")]
     NoLeader,
+    /// This node belongs to no cluster yet. Certainly not applied.
+    #[error("this node belongs to no cluster yet")]
+    NoCluster,
     /// Too many commands wait. Certainly not applied.
     #[error("too many commands wait")]
     Overloaded,
@@ -222,6 +225,9 @@ pub enum ReadError {
     /// No leader confirmed a read index in time.
     #[error("no leader confirmed the read in time")]
     NoLeader,
+    /// This node belongs to no cluster yet.
+    #[error("this node belongs to no cluster yet")]
+    NoCluster,
     /// This node did not apply the index in time.
     #[error("the index was not applied in time")]
     NotApplied,
@@ -295,7 +301,8 @@ pub struct MemberStatus {
 /// What a member said of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// `leader`, `follower`, `candidate`, `learner` or `stopped`.
+    /// `leader`, `follower`, `candidate`, `learner` or `stopped`; `lost-log` where its log is shorter than what it has
+    /// acknowledged.
     pub state: String,
     /// The last index it applied.
     pub applied: u64,
@@ -348,6 +355,9 @@ impl Node {
         if command.len() > MAX_COMMAND_BYTES {
             return Err(ProposeError::TooLarge);
         }
+        if self.inner.peers.identity.cluster().is_none() {
+            return Err(ProposeError::NoCluster);
+        }
         let command = Traced {
             request_id: Arc::from(request_id),
             bytes: command,
@@ -385,6 +395,9 @@ impl Node {
     /// Makes the local state fit for a linearizable read: when this returns, this node has applied everything that was
     /// acknowledged anywhere before the call. Gives the index that was reached.
     pub async fn read_barrier(&self, deadline: Duration) -> Result<u64, ReadError> {
+        if self.inner.peers.identity.cluster().is_none() {
+            return Err(ReadError::NoCluster);
+        }
         let end = Instant::now() + deadline;
         let index = loop {
             let waiting = self.inner.barrier.read().clone();

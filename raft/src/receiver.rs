@@ -1,6 +1,7 @@
 //! The receiving end of peers' messages: checks who speaks, then hands the message to openraft or to the node.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -10,6 +11,7 @@ use openraft::storage::Snapshot;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::codec;
 use crate::machine::{Progress, SnapshotFile, snapshot_name};
@@ -28,6 +30,28 @@ pub(crate) struct Receiver {
     pub(crate) progress: Arc<Progress>,
     pub(crate) node: OnceLock<Arc<Inner>>,
     pub(crate) incoming: Mutex<Option<Incoming>>,
+    pub(crate) complaints: Complaints,
+}
+
+/// Lets a complaint about peers through every few seconds, and counts those that it holds back: a peer that is wrong
+/// is wrong many times a second.
+#[derive(Default)]
+pub(crate) struct Complaints(parking_lot::Mutex<(Option<Instant>, u64)>);
+
+impl Complaints {
+    const INTERVAL: Duration = Duration::from_secs(5);
+
+    /// Whether to complain now, and how many complaints were held back since the last.
+    fn due(&self) -> Option<u64> {
+        let mut state = self.0.lock();
+        let (last, silenced) = *state;
+        if last.is_some_and(|last| last.elapsed() < Self::INTERVAL) {
+            state.1 += 1;
+            return None;
+        }
+        *state = (Some(Instant::now()), 0);
+        Some(silenced)
+    }
 }
 
 /// A snapshot that is being received; at most one at a time.
@@ -46,7 +70,9 @@ impl Receive for Receiver {
             let request = match open_request(&self.key, &frame) {
                 Ok(request) => request,
                 Err(error) => {
-                    tracing::warn!(%error, "a frame was dropped");
+                    if let Some(silenced) = self.complaints.due() {
+                        tracing::warn!(%error, silenced, "frames were dropped; has a node another cluster secret?");
+                    }
                     return None;
                 }
             };
@@ -54,7 +80,10 @@ impl Receive for Receiver {
                 Ok(()) => self.answer(&request).await,
                 Err(refusal) => {
                     let from = request.header.from.node;
-                    tracing::warn!(from, kind = ?request.header.kind, %refusal, "a peer was refused");
+                    if let Some(silenced) = self.complaints.due() {
+                        let kind = request.header.kind;
+                        tracing::warn!(from, ?kind, %refusal, silenced, "a peer was refused");
+                    }
                     Err(refusal)
                 }
             };

@@ -463,6 +463,9 @@ fn after(cause: Failure) -> Problem {
     }
 }
 
+const NOT_INITIALIZED: &str =
+    "this node belongs to no cluster yet; run mesto cluster init, or add the node";
+
 impl From<ProposeError> for Problem {
     fn from(error: ProposeError) -> Self {
         match error {
@@ -470,6 +473,7 @@ impl From<ProposeError> for Problem {
                 Code::NoLeader,
                 "no leader was found in time; nothing was changed, ask again",
             ),
+            ProposeError::NotInitialized => Self::new(Code::NotInitialized, NOT_INITIALIZED),
             ProposeError::Overloaded => Self::new(
                 Code::Overloaded,
                 "too many writes wait; nothing was changed, ask again",
@@ -493,6 +497,7 @@ impl From<ReadError> for Problem {
                 Code::NoLeader,
                 "no leader confirmed the read in time; consistency=local reads what this node has",
             ),
+            ReadError::NotInitialized => Self::new(Code::NotInitialized, NOT_INITIALIZED),
             ReadError::Timeout => Self::new(
                 Code::IndexNotReached,
                 "this node did not reach the wanted index in time",
@@ -516,9 +521,7 @@ impl From<ControlError> for Problem {
                 Code::AlreadyInitialized,
                 "a cluster is initialized only once",
             ),
-            ControlError::NotInitialized => {
-                Self::new(Code::NotInitialized, "run mesto cluster init first")
-            }
+            ControlError::NotInitialized => Self::new(Code::NotInitialized, NOT_INITIALIZED),
             ControlError::NoLeader => ProposeError::NoLeader.into(),
             ControlError::Refused(why) => Self::new(Code::ClusterRefused, why),
             ControlError::Unknown => Self::new(

@@ -1,6 +1,8 @@
 //! [`Replica`] and [`Control`] over consensus.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,12 +24,19 @@ pub struct ClusterReplica {
     node: Node,
     /// The nodes that a new cluster begins with.
     founders: BTreeMap<u64, Address>,
+    /// Set when a read of the state has failed. From then on this node answers no linearizable read and is not ready, so
+    /// that clients are sent to nodes whose stores are whole.
+    damaged: Arc<AtomicBool>,
 }
 
 impl ClusterReplica {
     /// The replica of `node`; `founders` are the nodes that [`Control::initialize`] begins a cluster with.
     pub fn new(node: Node, founders: BTreeMap<u64, Address>) -> Self {
-        Self { node, founders }
+        Self {
+            node,
+            founders,
+            damaged: Arc::default(),
+        }
     }
 }
 
@@ -47,6 +56,7 @@ impl Replica for ClusterReplica {
                 })
                 .map_err(|error| match error {
                     mesto_raft::ProposeError::NoLeader => ProposeError::NoLeader,
+                    mesto_raft::ProposeError::NoCluster => ProposeError::NotInitialized,
                     mesto_raft::ProposeError::Overloaded => ProposeError::Overloaded,
                     mesto_raft::ProposeError::TooLarge => ProposeError::TooLarge,
                     mesto_raft::ProposeError::Unknown => ProposeError::Unknown,
@@ -56,7 +66,14 @@ impl Replica for ClusterReplica {
     }
 
     fn read_barrier(&self, deadline: Duration) -> BoxFuture<'_, Result<u64, ReadError>> {
-        async move { self.node.read_barrier(deadline).await.map_err(read_error) }.boxed()
+        async move {
+            if self.damaged.load(Ordering::Relaxed) {
+                return Err(ReadError::Unavailable);
+            }
+            let reached = self.node.read_barrier(deadline).await;
+            reached.map_err(read_error)
+        }
+        .boxed()
     }
 
     fn wait_applied(&self, index: u64, deadline: Duration) -> BoxFuture<'_, Result<(), ReadError>> {
@@ -81,6 +98,7 @@ impl Replica for ClusterReplica {
                 },
             );
             if reading.has_failed() {
+                self.damaged.store(true, Ordering::Relaxed);
                 Err(ReadError::Unavailable)
             } else {
                 Ok(())
@@ -177,6 +195,7 @@ impl Control for ClusterReplica {
 fn read_error(error: mesto_raft::ReadError) -> ReadError {
     match error {
         mesto_raft::ReadError::NoLeader => ReadError::NoLeader,
+        mesto_raft::ReadError::NoCluster => ReadError::NotInitialized,
         mesto_raft::ReadError::NotApplied => ReadError::Timeout,
         mesto_raft::ReadError::Overloaded => ReadError::Unavailable,
     }

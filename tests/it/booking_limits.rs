@@ -514,7 +514,7 @@ fn a_zone_keeps_its_id_under_another_name_and_is_named_once() {
     let id = Some(zones[0]);
     let renamed = put(vec![zone(None, "new"), zone(id, "silent")]);
     assert!(
-        matches!(renamed, Ok(Outcome::Hall { ref zones, .. }) if zones[1] == id.unwrap()),
+        matches!(renamed, Ok(Outcome::Hall { ref zones, .. }) if zones[1] == id.expect("the hall was made")),
         "{renamed:?}"
     );
     let twice = put(vec![zone(id, "silent"), zone(id, "loud")]);

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::barrier::NoIndex;
 use crate::messages::Outcome;
+use crate::receiver::Complaints;
 
 impl Node {
     /// Starts a node on what its disk holds. It takes part in a cluster as soon as it belongs to one: since an earlier
@@ -56,6 +57,11 @@ impl Node {
         .await;
         let raft = raft.map_err(|error| StartError::Consensus(error.to_string()))?;
 
+        if identity.cluster().is_none() {
+            tracing::warn!(
+                "this node belongs to no cluster yet: bootstrap one, or add this node to one"
+            );
+        }
         let (clock, written) = (Arc::clone(&parts.clock), raft.clone());
         let capacity = parts.tuning.max_waiting_commands;
         let (local, run_local) = batcher(capacity, BATCHES_IN_FLIGHT, move |batch| {
@@ -87,6 +93,7 @@ impl Node {
             progress,
             node: OnceLock::from(Arc::clone(&inner)),
             incoming: tokio::sync::Mutex::new(None),
+            complaints: Complaints::default(),
         });
         let mut tasks = vec![
             tokio::spawn(run_local),

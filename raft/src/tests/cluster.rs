@@ -490,3 +490,43 @@ async fn power_is_lost_everywhere_and_nothing_acknowledged_is() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_lost_acknowledged_entries_is_told_apart() {
+    seed_this_thread(17);
+    let mut cluster = Cluster::new(3, Tuning::default()).await;
+    let leader = cluster.leader().await;
+    let forgetful = cluster.any_but(leader);
+    // A disk that says "synced" and did not: what it acknowledges from here on is gone after the cut.
+    cluster.disks[&forgetful].0.lie_about_flushes(true);
+    for number in 0..40 {
+        cluster.propose(leader, &format!("desk-{number}=x")).await;
+    }
+    cluster.converge().await;
+    cluster.lose_power(forgetful, 3).await;
+    cluster.disks[&forgetful].0.lie_about_flushes(false);
+    cluster.start(forgetful).await;
+    let noticed = async {
+        loop {
+            let members = cluster.nodes[&leader].status().members;
+            let member = members.into_iter().find(|member| member.id == forgetful);
+            let state = member.and_then(|member| member.seen).map(|seen| seen.state);
+            if state.as_deref() == Some("lost-log") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), noticed)
+        .await
+        .expect("the leader says that the member has lost its log");
+    let other = [1, 2, 3]
+        .into_iter()
+        .find(|id| ![leader, forgetful].contains(id));
+    let members = cluster.nodes[&leader].status().members;
+    let sane = members
+        .iter()
+        .find(|member| Some(member.id) == other)
+        .and_then(|member| member.seen.clone());
+    assert_eq!(sane.map(|seen| seen.state).as_deref(), Some("follower"));
+}
