@@ -153,7 +153,7 @@ pub fn run() -> ExitCode {
     match execute(line.command) {
         Ok(code) => code,
         Err(error) => {
-            output::complain(&format!("error: {error:#}"));
+            output::complain(&format!("error: {}", output::chain(&error)));
             ExitCode::FAILURE
         }
     }

@@ -70,7 +70,8 @@ pub(super) struct StatusArgs {
     /// For programs: one JSON object
     #[arg(long)]
     json: bool,
-    /// Exit code 1 unless a leader is known, every node is up, and no two digests differ
+    /// Exit code 1 unless a leader with a quorum is known, every node is a member that can serve and
+    /// is not far behind, and no two digests differ
     #[arg(long)]
     check: bool,
     #[command(flatten)]

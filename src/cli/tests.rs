@@ -167,6 +167,10 @@ fn a_node_that_cannot_be_asked_might_remember_so_nothing_is_made() {
 fn the_status_is_asked_of_every_node() {
     let mut cluster = fake::FakeCluster::start(3);
     succeeds(&cluster, "mesto cluster status");
+    fails(&cluster, "mesto cluster status --check");
+    for node in 0..3 {
+        cluster.memory(node).cluster = Some("fake-cluster".to_owned());
+    }
     succeeds(&cluster, "mesto cluster status --json --check");
     assert!((0..3).all(|node| !cluster.memory(node).requests.is_empty()));
     let second = format!(
@@ -174,6 +178,9 @@ fn the_status_is_asked_of_every_node() {
         cluster.nodes[1].address
     );
     succeeds(&cluster, &second);
+    cluster.memory(1).cluster = None;
+    fails(&cluster, "mesto cluster status --check");
+    cluster.memory(1).cluster = Some("fake-cluster".to_owned());
     drop(cluster.nodes.pop());
     succeeds(&cluster, "mesto cluster status --json");
     fails(&cluster, "mesto cluster status --check");
