@@ -7,10 +7,17 @@
 //! What is checked: the marker against the database, every log record's checksum and
 //! continuity, that the log reaches as far as the state, every pair of the state against its
 //! digest, every snapshot file.
+//!
+//! What is not: entries that were written after the last seal and are gone altogether. A node that
+//! was stopped has sealed last of all; nothing on disk tells whether one was killed, so the report
+//! always says how far it vouches.
+//!
+//! Sled may panic on damaged files. Such a panic is damage, too, and is reported as such.
 
 use std::fmt;
 use std::fs;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use crate::data_dir::{Marker, check_belongs, database_path, lock, read_marker, snapshots_path};
@@ -28,6 +35,9 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 pub struct VerifyReport {
     /// The storage id of marker and database.
     pub storage_id: Option<u128>,
+    /// How often the store was sealed. Only what came before the last seal is sure to be noticed
+    /// when it is missing.
+    pub seals: Option<u64>,
     /// The first and last index of the log.
     pub log: Option<(u64, u64)>,
     /// The last index that was purged from the log.
@@ -56,6 +66,13 @@ impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(id) = self.storage_id {
             writeln!(f, "storage   {id:032x}")?;
+        }
+        if let Some(seals) = self.seals {
+            writeln!(
+                f,
+                "sealed    {seals} times; if the node was killed and not stopped, the loss of what \
+                 it wrote after the last seal cannot be noticed here"
+            )?;
         }
         match self.log {
             Some((first, last)) => writeln!(f, "log       records {first} to {last}")?,
@@ -104,7 +121,10 @@ pub fn verify(path: &Path) -> Result<VerifyReport, StorageError> {
     let _lock = lock(path)?;
     let mut report = VerifyReport::default();
     let marker = match read_marker(path) {
-        Ok(marker) => marker,
+        Ok(marker) => {
+            report.seals = marker.map(|marker| marker.seals);
+            marker
+        }
         Err(error) => {
             report.damages.push(error.to_string());
             None
@@ -126,17 +146,50 @@ pub fn verify(path: &Path) -> Result<VerifyReport, StorageError> {
 }
 
 fn check_database(copy: &Path, marker: Option<Marker>, report: &mut VerifyReport) {
-    let engine = match SledEngine::open(copy, CACHE_BYTES) {
-        Ok(engine) => engine,
-        Err(error) => {
+    let engine = match catching(|| SledEngine::open(copy, CACHE_BYTES)) {
+        Ok(Ok(engine)) => engine,
+        Ok(Err(error)) => {
             report
                 .damages
                 .push(format!("the database does not open: {error}"));
             return;
         }
+        Err(panic) => {
+            report
+                .damages
+                .push(format!("the database does not open: {panic}"));
+            return;
+        }
     };
+    if let Err(panic) = catching(|| check_contents(&engine, marker, report)) {
+        report
+            .damages
+            .push(format!("the database cannot be read: {panic}"));
+    }
+    // Closing writes to the copy, and may trip over the same damage.
+    if let Err(panic) = catching(|| drop(engine)) {
+        report
+            .damages
+            .push(format!("the database does not close: {panic}"));
+    }
+}
+
+/// Runs what reads through sled, and gives its panic as a text. Whatever it left half done is only
+/// of the copy and of the report, which says that there is damage.
+fn catching<T>(check: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(check)).map_err(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("for an unknown reason");
+        format!("the store gave up on it: {text}")
+    })
+}
+
+fn check_contents(engine: &SledEngine, marker: Option<Marker>, report: &mut VerifyReport) {
     match marker {
-        Some(marker) => match check_belongs(&engine, marker) {
+        Some(marker) => match check_belongs(engine, marker) {
             Ok(()) => report.storage_id = Some(marker.storage_id),
             Err(error) => report.damages.push(error.to_string()),
         },
@@ -144,8 +197,8 @@ fn check_database(copy: &Path, marker: Option<Marker>, report: &mut VerifyReport
             .damages
             .push("there is no readable marker".to_owned()),
     }
-    check_log(&engine, report);
-    check_state(&engine, report);
+    check_log(engine, report);
+    check_state(engine, report);
     let last = report.log.map(|(_, last)| last).max(report.purged_index);
     if report.is_sound() && report.applied_index > 0 && last < Some(report.applied_index) {
         report.damages.push(format!(
