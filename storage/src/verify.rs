@@ -276,3 +276,21 @@ fn remove_directory(path: &Path) -> Result<(), StorageError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_given_as_a_text() {
+        assert_eq!(catching(|| 7), Ok(7));
+        let number = 7;
+        for (outcome, expected) in [
+            (catching(|| panic!("cannot find pid {number}")), "pid 7"),
+            (catching(|| panic!("torn")), "torn"),
+        ] {
+            let outcome: Result<(), String> = outcome;
+            assert!(outcome.is_err_and(|text| text.contains(expected)));
+        }
+    }
+}
