@@ -77,6 +77,24 @@ impl DedupKey {
         hasher.update(client_key.as_bytes());
         DedupKey::Client(first_half(&hasher.finalize()))
     }
+
+    /// The key of one step of a request that takes several, remembered as long as this one. `step` says which, by
+    /// what a retry knows as well.
+    #[must_use]
+    pub fn for_step(self, step: &[&[u8]]) -> DedupKey {
+        let (DedupKey::Client(whole) | DedupKey::Node(whole)) = self;
+        let mut hasher = blake3::Hasher::new_derive_key("mesto 2026 idempotency key of a step");
+        hasher.update(&whole);
+        for part in step {
+            hasher.update(&(part.len() as u64).to_be_bytes());
+            hasher.update(part);
+        }
+        let half = first_half(&hasher.finalize());
+        match self {
+            DedupKey::Client(_) => DedupKey::Client(half),
+            DedupKey::Node(_) => DedupKey::Node(half),
+        }
+    }
 }
 
 /// 128 bits of a hash over method, path and body of a request.
@@ -276,7 +294,7 @@ pub enum Command {
     PutHall {
         /// Where.
         space: SpaceId,
-        /// The hall to change; `None` makes one.
+        /// The hall to change; `None` makes one, whose name no other hall of the space has.
         hall: Option<HallId>,
         /// Everything an admin sets; what was there before is replaced.
         draft: HallDraft,

@@ -96,7 +96,8 @@ pub enum Outcome {
     },
 }
 
-/// Why nothing was done. In order of precedence: if several hold, the first is the answer.
+/// Why nothing was done. In order of precedence: if several hold, the first is the answer. (What was added later stands
+/// at the end, so that the bytes of the others stay as they are, and says where it belongs.)
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// The bytes aren't a command of a known version, or its parts contradict each other.
@@ -199,6 +200,9 @@ pub enum Refusal {
         /// The first of those in the way.
         booking: BookingId,
     },
+    /// Another hall of the space has that name. Comes before [`Self::LabelTaken`].
+    #[error("another hall of this space has this name")]
+    NameTaken,
 }
 
 impl Refusal {
@@ -235,6 +239,7 @@ impl Refusal {
             Refusal::QuotaExceeded(_) => "quota_exceeded",
             Refusal::SlotTaken { .. } => "slot_taken",
             Refusal::UserAlreadyBooked { .. } => "user_already_booked",
+            Refusal::NameTaken => "name_taken",
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     App,
     answer::Answer,
     extract::{Administrator, Json, LargeJson, PathText},
-    problem::{Code, Problem},
+    problem::Problem,
     wire::{
         account::{RoleChange, UserBody},
         booking::{ImportBody, ImportRequest},
@@ -44,7 +44,10 @@ pub(super) async fn put_space(
             "the slug of the document is not that of the path",
         ));
     }
-    let (seen, is_new) = app.service.put_space(&context, &admin, plan).await?;
+    let (seen, is_new) = app
+        .service
+        .put_space(&context, &admin, &request.write, plan)
+        .await?;
     let show = |space| SpaceBody::show(&space);
     Ok(if is_new {
         located(Answer::created(seen, show))
@@ -67,11 +70,10 @@ pub(super) async fn create_space(
     LargeJson(request): LargeJson<SpaceDocument>,
 ) -> Result<Answer<SpaceBody>, Problem> {
     let plan = request.value.parse()?;
-    let slug = plan.details.slug.clone();
-    if app.service.has_space(&admin, slug.as_str()).await? {
-        return Err(Problem::new(Code::SlugTaken, "put the space to change it"));
-    }
-    let (seen, _) = app.service.put_space(&context, &admin, plan).await?;
+    let seen = app
+        .service
+        .create_space(&context, &admin, &request.write, plan)
+        .await?;
     Ok(located(Answer::created(seen, |space| {
         SpaceBody::show(&space)
     })))

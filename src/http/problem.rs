@@ -143,6 +143,8 @@ codes! {
     EmailTaken = "email_taken", CONFLICT, false, "There is an account with this e-mail";
     /// The slug has a space.
     SlugTaken = "slug_taken", CONFLICT, false, "There is a space with this slug";
+    /// The name has a hall.
+    NameTaken = "name_taken", CONFLICT, false, "Another hall of the space has this name";
     /// The label has a desk.
     LabelTaken = "label_taken", CONFLICT, false, "Another desk of the hall has this label";
     /// The zone has desks.

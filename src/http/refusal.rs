@@ -77,6 +77,7 @@ pub(super) fn code(refusal: &Refusal) -> Code {
         Refusal::QuotaExceeded(_) => Code::QuotaExceeded,
         Refusal::SlotTaken { .. } => Code::SlotTaken,
         Refusal::UserAlreadyBooked { .. } => Code::UserAlreadyBooked,
+        Refusal::NameTaken => Code::NameTaken,
     }
 }
 
@@ -107,6 +108,7 @@ mod tests {
             Refusal::VersionMismatch { current: 2 },
             Refusal::EmailTaken,
             Refusal::SlugTaken,
+            Refusal::NameTaken,
             Refusal::LabelTaken,
             Refusal::ZoneInUse,
             Refusal::Full { max: 3 },

@@ -3,12 +3,17 @@
 //! A whole space is put in several commands: the space, each hall, the desks page by page. Each is a step towards what
 //! the document says and none undoes another, so a document that was interrupted is finished by putting it again; what
 //! is already as it should be is not proposed.
+//!
+//! That names are unique is for the state machine to keep, since what was read here may be old when a step is decided: a
+//! step that would make what someone else has just made is refused, and it is looked for and put anew. With a client's
+//! key each step has a key derived from it, by what the step is and which attempt, so that a retry gets each step's
+//! first answer. A step that had nothing to do is not remembered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Admin, Caller, Consistency, Context, Failure, Proposed, Seen, Service, Sight, Write};
 use crate::booking::{
-    Actor, Command, Outcome,
+    Actor, Command, Outcome, Refusal,
     account::{Role, User},
     command::MAX_DESKS_PER_COMMAND,
     ids::{HallId, SpaceId, UserId, ZoneId},
@@ -17,6 +22,9 @@ use crate::booking::{
     reply::Invalid,
     text::{Email, Label, Name, Slug},
 };
+
+/// How often one step is put anew because someone else had just made what it was to make.
+const ATTEMPTS: u8 = 8;
 
 /// A space as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,15 +204,6 @@ impl Service {
         })
     }
 
-    /// Whether there is a space with this slug.
-    ///
-    /// # Errors
-    /// Where the state cannot be had that fresh.
-    pub async fn has_space(&self, admin: &Admin, slug: &str) -> Result<bool, Failure> {
-        let look = |sight: &Sight<'_>| query::space_by_id_or_slug(sight.store, slug).is_some();
-        Ok(self.read_as_admin(admin, look).await?.value)
-    }
-
     /// Makes a space what the plan says; answers whether it is new.
     ///
     /// # Errors
@@ -214,160 +213,39 @@ impl Service {
         &self,
         context: &Context,
         admin: &Admin,
+        write: &Write,
         plan: SpacePlan,
     ) -> Result<(Seen<WholeSpace>, bool), Failure> {
-        let mut done = None;
-        let put = self.put_steps(context, admin, &plan, &mut done).await;
-        put.map_err(|failure| match done {
-            Some(_) => failure.after(),
-            None => failure,
-        })
+        let mut work = Work::new(self, context, admin, write);
+        let put = async {
+            let (space, is_new) = work.put_details(&plan.details).await?;
+            Ok((work.finish(space, &plan.halls).await?, is_new))
+        };
+        put.await.map_err(|failure| work.failed(failure))
     }
 
-    /// The steps of a plan; `done` is the index of the last one that was decided.
-    async fn put_steps(
+    /// Makes a new space. Whether the slug is free is for the state machine to say: of several at once, one makes it.
+    ///
+    /// # Errors
+    /// As [`Self::put_space`], and [`Refusal::SlugTaken`].
+    pub async fn create_space(
         &self,
         context: &Context,
         admin: &Admin,
-        plan: &SpacePlan,
-        done: &mut Option<u64>,
-    ) -> Result<(Seen<WholeSpace>, bool), Failure> {
-        let present = self
-            .read_as_admin(admin, |sight| {
-                query::space_by_id_or_slug(sight.store, plan.details.slug.as_str())
-                    .map(|space| whole(sight.store, space))
-            })
-            .await?;
-        let is_new = present.value.is_none();
-        let (space, halls) = present
-            .value
-            .map_or((None, Vec::new()), |whole| (Some(whole.space), whole.halls));
-        let space_id = match &space {
-            Some(space) if space.details == plan.details => space.id,
-            _ => {
-                let command = Command::PutSpace {
-                    space: space.as_ref().map(|space| space.id),
-                    details: plan.details.clone(),
-                    expected_revision: space.as_ref().map(|space| space.schedule_revision),
-                };
-                let proposed = self.step(context, admin, command, done).await?;
-                let Outcome::Space { id, .. } = proposed.outcome else {
-                    return Err(unexpected());
-                };
-                id
-            }
-        };
-        for planned in &plan.halls {
-            let found = halls.iter().find(|(hall, _)| hall.name == planned.name);
-            self.put_hall(context, admin, space_id, planned, found, done)
-                .await?;
-        }
-        if let Some(index) = *done {
-            self.replica
-                .wait_applied(index, self.read_deadline())
-                .await?;
-        }
-        let seen = self.look(|sight| {
-            query::space(sight.store, space_id).map(|space| whole(sight.store, space))
-        })?;
-        let value = seen
-            .value
-            .ok_or(Failure::Internal("a space that was just put is not there"))?;
-        Ok((
-            Seen {
-                value,
-                index: seen.index,
-            },
-            is_new,
-        ))
-    }
-
-    async fn put_hall(
-        &self,
-        context: &Context,
-        admin: &Admin,
-        space: SpaceId,
-        planned: &HallPlan,
-        found: Option<&(Hall, Vec<Desk>)>,
-        done: &mut Option<u64>,
-    ) -> Result<(), Failure> {
-        let hall = found.map(|(hall, _)| hall);
-        let draft = planned.draft(hall);
-        let (hall_id, zones) = match hall {
-            Some(hall) if is_as_drafted(hall, &draft) => (
-                hall.id,
-                hall.zones
-                    .iter()
-                    .map(|zone| (zone.name.clone(), zone.id))
-                    .collect(),
-            ),
-            _ => {
-                self.send_hall(context, admin, space, hall, draft, done)
-                    .await?
-            }
-        };
-        let present: &[Desk] = found.map_or(&[], |(_, desks)| desks);
-        let mut drafts = Vec::new();
-        for desk in &planned.desks {
-            let zone = match &desk.zone {
-                None => None,
-                Some(name) => Some(
-                    *zones
-                        .get(name)
-                        .ok_or(Failure::Internal("a zone that was just put is not there"))?,
-                ),
+        write: &Write,
+        plan: SpacePlan,
+    ) -> Result<Seen<WholeSpace>, Failure> {
+        let mut work = Work::new(self, context, admin, write);
+        let create = async {
+            let command = Command::PutSpace {
+                space: None,
+                details: plan.details.clone(),
+                expected_revision: None,
             };
-            let existing = present.iter().find(|present| present.label == desk.label);
-            let draft = desk.draft(existing, zone);
-            if !existing.is_some_and(|existing| is_desk_as_drafted(existing, &draft)) {
-                drafts.push(draft);
-            }
-        }
-        for desks in drafts.chunks(MAX_DESKS_PER_COMMAND) {
-            let command = Command::PutDesks {
-                hall: hall_id,
-                desks: desks.to_vec(),
-            };
-            self.step(context, admin, command, done).await?;
-        }
-        Ok(())
-    }
-
-    async fn send_hall(
-        &self,
-        context: &Context,
-        admin: &Admin,
-        space: SpaceId,
-        hall: Option<&Hall>,
-        draft: HallDraft,
-        done: &mut Option<u64>,
-    ) -> Result<(HallId, BTreeMap<Name, ZoneId>), Failure> {
-        let names: Vec<Name> = draft.zones.iter().map(|zone| zone.name.clone()).collect();
-        let command = Command::PutHall {
-            space,
-            hall: hall.map(|hall| hall.id),
-            draft,
-            expected_version: hall.map(|hall| hall.version),
+            let (space, _) = space_of(&work.step(&[], command).await?)?;
+            work.finish(space, &plan.halls).await
         };
-        let proposed = self.step(context, admin, command, done).await?;
-        let Outcome::Hall { id, zones, .. } = proposed.outcome else {
-            return Err(unexpected());
-        };
-        Ok((id, names.into_iter().zip(zones).collect()))
-    }
-
-    async fn step(
-        &self,
-        context: &Context,
-        admin: &Admin,
-        command: Command,
-        done: &mut Option<u64>,
-    ) -> Result<Proposed, Failure> {
-        let proposed = self
-            .propose(context, admin.actor(), &Write::unkeyed(), command)
-            .await?;
-        *done = (*done).max(Some(proposed.index));
-        Ok(proposed)
+        create.await.map_err(|failure| work.failed(failure))
     }
 
     /// Gives a user another role; `name` is an id or an e-mail.
@@ -395,6 +273,232 @@ impl Service {
             value: user,
             index: proposed.index,
         })
+    }
+}
+
+/// The steps of one request.
+struct Work<'a> {
+    service: &'a Service,
+    context: &'a Context,
+    admin: &'a Admin,
+    write: &'a Write,
+    /// The index of the last step that was decided.
+    done: Option<u64>,
+}
+
+impl<'a> Work<'a> {
+    fn new(service: &'a Service, context: &'a Context, admin: &'a Admin, write: &'a Write) -> Self {
+        Self {
+            service,
+            context,
+            admin,
+            write,
+            done: None,
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> Failure {
+        match self.done {
+            Some(_) => failure.after(),
+            None => failure,
+        }
+    }
+
+    /// The space itself, and whether it is new. With a client's key it is always proposed: that binds the key to the
+    /// whole request, and tells a retry what the first try was told.
+    async fn put_details(&mut self, details: &SpaceDetails) -> Result<(SpaceId, bool), Failure> {
+        let mut attempt = 0_u8;
+        loop {
+            let look =
+                |sight: &Sight<'_>| query::space_by_id_or_slug(sight.store, details.slug.as_str());
+            let space = self.service.read_as_admin(self.admin, look).await?.value;
+            if let Some(space) = &space
+                && space.details == *details
+                && self.write.key.is_none()
+            {
+                return Ok((space.id, false));
+            }
+            let command = Command::PutSpace {
+                space: space.as_ref().map(|space| space.id),
+                details: details.clone(),
+                expected_revision: space.as_ref().map(|space| space.schedule_revision),
+            };
+            let tried: &[u8] = &[attempt];
+            let step: &[&[u8]] = if attempt == 0 {
+                &[]
+            } else {
+                &[b"space", tried]
+            };
+            match self.step(step, command).await {
+                Err(failure) if was_made_meanwhile(&failure) && attempt < ATTEMPTS => attempt += 1,
+                proposed => return space_of(&proposed?),
+            }
+        }
+    }
+
+    /// The halls of a space that is there, and then the space as it is.
+    async fn finish(
+        &mut self,
+        space: SpaceId,
+        halls: &[HallPlan],
+    ) -> Result<Seen<WholeSpace>, Failure> {
+        let mut present = self.halls(space).await?;
+        for planned in halls {
+            let mut attempt = 0;
+            loop {
+                let found = present.iter().find(|(hall, _)| hall.name == planned.name);
+                match self.put_hall(space, planned, found, attempt).await {
+                    Err(failure) if was_made_meanwhile(&failure) && attempt < ATTEMPTS => {
+                        attempt += 1;
+                        present = self.halls(space).await?;
+                    }
+                    put => break put?,
+                }
+            }
+        }
+        if let Some(index) = self.done {
+            let deadline = self.service.read_deadline();
+            self.service.replica.wait_applied(index, deadline).await?;
+        }
+        let seen = self.service.look(|sight| {
+            query::space(sight.store, space).map(|space| whole(sight.store, space))
+        })?;
+        let value = seen
+            .value
+            .ok_or(Failure::Internal("a space that was just put is not there"))?;
+        Ok(Seen {
+            value,
+            index: seen.index,
+        })
+    }
+
+    async fn halls(&self, space: SpaceId) -> Result<Vec<(Hall, Vec<Desk>)>, Failure> {
+        let look = |sight: &Sight<'_>| {
+            query::space(sight.store, space).map(|space| whole(sight.store, space))
+        };
+        let seen = self.service.read_as_admin(self.admin, look).await?;
+        Ok(seen.value.map_or_else(Vec::new, |whole| whole.halls))
+    }
+
+    async fn put_hall(
+        &mut self,
+        space: SpaceId,
+        planned: &HallPlan,
+        found: Option<&(Hall, Vec<Desk>)>,
+        attempt: u8,
+    ) -> Result<(), Failure> {
+        let hall = found.map(|(hall, _)| hall);
+        let draft = planned.draft(hall);
+        let mut zones: BTreeMap<Name, ZoneId> = hall
+            .iter()
+            .flat_map(|hall| hall.zones.iter().map(|zone| (zone.name.clone(), zone.id)))
+            .collect();
+        let hall_id = match hall {
+            Some(hall) if is_as_drafted(hall, &draft) => hall.id,
+            _ => {
+                let (id, put) = self.send_hall(space, hall, draft, attempt).await?;
+                // The planned zones come first in every draft, so this holds for the answer to an earlier try too.
+                let names = planned.zones.iter().map(|zone| zone.name.clone());
+                zones.extend(names.zip(put));
+                id
+            }
+        };
+        let present: &[Desk] = found.map_or(&[], |(_, desks)| desks);
+        self.put_desks(hall_id, planned, &zones, present, attempt)
+            .await
+    }
+
+    async fn send_hall(
+        &mut self,
+        space: SpaceId,
+        hall: Option<&Hall>,
+        draft: HallDraft,
+        attempt: u8,
+    ) -> Result<(HallId, Vec<ZoneId>), Failure> {
+        let name = draft.name.clone();
+        let command = Command::PutHall {
+            space,
+            hall: hall.map(|hall| hall.id),
+            draft,
+            expected_version: hall.map(|hall| hall.version),
+        };
+        let step: [&[u8]; 3] = [b"hall", name.as_str().as_bytes(), &[attempt]];
+        match self.step(&step, command).await?.outcome {
+            Outcome::Hall { id, zones, .. } => Ok((id, zones)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// The desks page by page. The pages are those of the plan, so that a retry cuts them in the same places.
+    async fn put_desks(
+        &mut self,
+        hall: HallId,
+        planned: &HallPlan,
+        zones: &BTreeMap<Name, ZoneId>,
+        present: &[Desk],
+        attempt: u8,
+    ) -> Result<(), Failure> {
+        for (number, page) in (0_u64..).zip(planned.desks.chunks(MAX_DESKS_PER_COMMAND)) {
+            let mut desks = Vec::new();
+            for desk in page {
+                let zone = match &desk.zone {
+                    None => None,
+                    Some(name) => Some(
+                        *zones
+                            .get(name)
+                            .ok_or(Failure::Internal("a zone that was just put is not there"))?,
+                    ),
+                };
+                let existing = present.iter().find(|present| present.label == desk.label);
+                let draft = desk.draft(existing, zone);
+                if !existing.is_some_and(|existing| is_desk_as_drafted(existing, &draft)) {
+                    desks.push(draft);
+                }
+            }
+            if desks.is_empty() {
+                continue;
+            }
+            let name = planned.name.as_str().as_bytes();
+            let step: [&[u8]; 4] = [b"desks", name, &number.to_be_bytes(), &[attempt]];
+            self.step(&step, Command::PutDesks { hall, desks }).await?;
+        }
+        Ok(())
+    }
+
+    /// Proposes one step, under a key of its own made from the client's; the step without a name goes under the
+    /// client's key itself.
+    async fn step(&mut self, step: &[&[u8]], command: Command) -> Result<Proposed, Failure> {
+        let (service, actor) = (self.service, self.admin.actor());
+        let whole = self.write.dedup(service, actor);
+        let dedup = if step.is_empty() {
+            whole
+        } else {
+            whole.for_step(step)
+        };
+        let proposed = service
+            .propose_as(self.context, actor, dedup, self.write.fingerprint, command)
+            .await?;
+        self.done = self.done.max(Some(proposed.index));
+        Ok(proposed)
+    }
+}
+
+/// Whether someone else has made what was to be made: then it is there to be changed, and a new look finds it.
+fn was_made_meanwhile(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Refused(refused) if matches!(
+            refused.refusal,
+            Refusal::SlugTaken | Refusal::NameTaken | Refusal::LabelTaken
+        )
+    )
+}
+
+/// The space that was put, and whether that made it: what an entry makes has the entry's index in its id.
+fn space_of(proposed: &Proposed) -> Result<(SpaceId, bool), Failure> {
+    match proposed.outcome {
+        Outcome::Space { id, .. } => Ok((id, id == SpaceId::assigned(proposed.index, 0))),
+        _ => Err(unexpected()),
     }
 }
 

@@ -17,7 +17,7 @@ use mesto::{
         Actor, Command, DedupKey, Envelope, Fingerprint, Store,
         account::{Role, User},
         decode_reply,
-        layout::SpaceDetails,
+        layout::{DeskDraft, HallDraft, Plan, Point, SpaceDetails},
         query,
         secret::PasswordHash,
     },
@@ -460,4 +460,149 @@ async fn a_role_is_not_given_to_who_gets_the_address_in_between() {
     let other = behind.user("anna@example.com");
     assert_ne!(other.id, id);
     assert_eq!(other.role, Role::Member);
+}
+
+#[tokio::test]
+async fn a_hall_and_a_desk_that_someone_makes_in_between_are_not_made_twice() {
+    let (world, behind) = world();
+    let mut document = nevsky();
+    let halls = document["halls"].take();
+    document["halls"] = json!([]);
+    let put_it = |body: &Value| {
+        put("/api/v1/admin/spaces/nevsky")
+            .token(OPERATOR)
+            .json(body)
+    };
+    assert_eq!(
+        world.send(put_it(&document)).await.status,
+        StatusCode::CREATED
+    );
+    let space = behind
+        .leader_sees(|store| query::space_by_id_or_slug(store, "nevsky"))
+        .expect("the space is there");
+    let draft = HallDraft {
+        name: "Main".parse().expect("a name"),
+        plan: Plan {
+            width: 400,
+            height: 200,
+            walls: Vec::new(),
+            labels: Vec::new(),
+        },
+        zones: Vec::new(),
+    };
+    *behind.overtaking.lock() = vec![Command::PutHall {
+        space: space.id,
+        hall: None,
+        draft,
+        expected_version: None,
+    }];
+    document["halls"] = halls;
+    let answer = world.send(put_it(&document)).await;
+    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
+    let main = &answer.body["halls"][0];
+    assert_eq!(answer.body["halls"].as_array().map(Vec::len), Some(2));
+    assert_eq!(main["zones"].as_array().map(Vec::len), Some(2), "{main}");
+
+    let halls = behind.leader_sees(|store| query::halls(store, space.id));
+    let main = halls.first().expect("the hall is there");
+    let desk = DeskDraft {
+        id: None,
+        zone: None,
+        label: "A-5".parse().expect("a label"),
+        at: Point { x: 5, y: 5 },
+        rotation_degrees: 0,
+        features: std::collections::BTreeSet::new(),
+        active: true,
+    };
+    *behind.overtaking.lock() = vec![Command::PutDesks {
+        hall: main.id,
+        desks: vec![desk],
+    }];
+    let desks = document["halls"][0]["desks"].as_array_mut();
+    desks
+        .expect("desks")
+        .push(json!({"label": "A-5", "x": 7, "y": 7}));
+    let answer = world.send(put_it(&document)).await;
+    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
+    let desks = &answer.body["halls"][0]["desks"];
+    assert_eq!(desks.as_array().map(Vec::len), Some(5), "{desks}");
+    assert_eq!(
+        (&desks[4]["label"], &desks[4]["x"]),
+        (&json!("A-5"), &json!(7))
+    );
+}
+
+#[tokio::test]
+async fn a_space_that_someone_makes_in_between_is_changed_by_a_put_and_refuses_a_post() {
+    for is_put in [true, false] {
+        let (world, behind) = world();
+        world.furnish().await;
+        let details = behind
+            .leader_sees(|store| query::space_by_id_or_slug(store, "nevsky"))
+            .expect("the space is there")
+            .details;
+        *behind.overtaking.lock() = vec![Command::PutSpace {
+            space: None,
+            details: SpaceDetails {
+                slug: "arbat".parse().expect("a slug"),
+                ..details
+            },
+            expected_revision: None,
+        }];
+        let mut document = nevsky();
+        document["slug"] = "arbat".into();
+        let call = if is_put {
+            put("/api/v1/admin/spaces/arbat")
+        } else {
+            post("/api/v1/admin/spaces")
+        };
+        let call = call.token(OPERATOR).key("lay-out").json(&document);
+        let answer = world.send(call.clone()).await;
+        let again = world.send(call).await;
+        assert_eq!(
+            (again.status, &again.body["code"]),
+            (answer.status, &answer.body["code"])
+        );
+        if is_put {
+            assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
+            assert_eq!(again.body, answer.body);
+            assert_eq!(answer.body["halls"].as_array().map(Vec::len), Some(2));
+        } else {
+            answer.is_problem(409, "slug_taken");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_layout_that_broke_off_is_finished_under_its_key_and_answered_as_new() {
+    for is_put in [true, false] {
+        let (world, behind) = world();
+        let call = |body: &Value| {
+            let call = if is_put {
+                put("/api/v1/admin/spaces/nevsky")
+            } else {
+                post("/api/v1/admin/spaces")
+            };
+            call.token(OPERATOR).key("lay-out").json(body)
+        };
+        behind.lose_leader_after(2);
+        let broken = world.send(call(&nevsky())).await;
+        broken.is_problem(503, "outcome_unknown");
+        behind.lose_leader_after(usize::MAX);
+        let made = world.send(call(&nevsky())).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{:?}", made.body);
+        let mut changed = nevsky();
+        changed["halls"][0]["desks"][0]["active"] = false.into();
+        let reused = world.send(call(&changed)).await;
+        reused.is_problem(422, "idempotency_key_reused");
+        // What someone changed since is not undone by a late retry.
+        let other = put("/api/v1/admin/spaces/nevsky").token(OPERATOR);
+        let other = world.send(other.json(&changed)).await;
+        assert_eq!(other.status, StatusCode::OK);
+        let again = world.send(call(&nevsky())).await;
+        assert_eq!(
+            (again.status, &again.body),
+            (StatusCode::CREATED, &other.body)
+        );
+    }
 }

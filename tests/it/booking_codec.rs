@@ -349,6 +349,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::UserAlreadyBooked {
             booking: BookingId::from_number(5 << 16),
         },
+        Refusal::NameTaken,
     ]
 }
 

@@ -433,6 +433,43 @@ fn spaces_halls_and_desks_are_not_without_number() {
     assert_eq!(all_spaces(&world), 1_000);
 }
 
+#[test]
+fn of_two_who_make_one_hall_or_desk_the_second_is_told() {
+    let mut world = World::new();
+    let space = world.make_space("nevsky", |_| {});
+    let put = |space, hall, name| Command::PutHall {
+        space,
+        hall,
+        draft: hall_draft(name),
+        expected_version: None,
+    };
+    let main = world.make_hall(space, "Main");
+    let second = world.submit(Actor::Operator, put(space, None, "Main"));
+    assert_eq!(second.result, Err(Refusal::NameTaken));
+    let attic = world.make_hall(space, "Attic");
+    let renamed = world.submit(Actor::Operator, put(space, Some(attic), "Main"));
+    assert_eq!(renamed.result, Err(Refusal::NameTaken));
+    world.must(Actor::Operator, put(space, Some(main), "Main"));
+    world.must(Actor::Operator, put(space, Some(main), "Cellar"));
+    world.must(Actor::Operator, put(space, Some(attic), "Main"));
+    let elsewhere = world.make_space("arbat", |_| {});
+    world.make_hall(elsewhere, "Main");
+    assert_eq!(query::halls(&world.store, space).len(), 2);
+
+    // A full hall is no reason to say anything but that the desks are there already.
+    let labels: Vec<String> = (0..MAX_DESKS_PER_HALL).map(|n| format!("D-{n}")).collect();
+    for page in labels.chunks(50) {
+        let page: Vec<_> = page.iter().map(String::as_str).collect();
+        world.make_desks(main, &page);
+    }
+    let again = Command::PutDesks {
+        hall: main,
+        desks: vec![desk_draft("D-0", None, Point { x: 0, y: 0 })],
+    };
+    let again = world.submit(Actor::Operator, again);
+    assert_eq!(again.result, Err(Refusal::LabelTaken));
+}
+
 fn all_spaces(world: &World) -> usize {
     let (mut count, mut after) = (0, None);
     loop {
@@ -511,10 +548,11 @@ fn a_zone_keeps_its_id_under_another_name_and_is_named_once() {
     let Ok(Outcome::Hall { zones, .. }) = put(vec![zone(None, "quiet")]) else {
         panic!("refused")
     };
-    let id = Some(zones[0]);
+    let first = zones[0];
+    let id = Some(first);
     let renamed = put(vec![zone(None, "new"), zone(id, "silent")]);
     assert!(
-        matches!(renamed, Ok(Outcome::Hall { ref zones, .. }) if zones[1] == id.expect("the hall was made")),
+        matches!(renamed, Ok(Outcome::Hall { ref zones, .. }) if zones[1] == first),
         "{renamed:?}"
     );
     let twice = put(vec![zone(id, "silent"), zone(id, "loud")]);

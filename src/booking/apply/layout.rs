@@ -107,6 +107,7 @@ impl Entry<'_> {
         check_version(expected_version, old_version)?;
         draft.validate().map_err(Refusal::Invalid)?;
         self.check_zones(old.as_ref(), &draft)?;
+        self.check_name(space, old.as_ref(), &draft)?;
         if old.is_none() && keys::hall::of_space(self.store, space).len() >= MAX_HALLS_PER_SPACE {
             return Err(full(MAX_HALLS_PER_SPACE));
         }
@@ -133,6 +134,22 @@ impl Entry<'_> {
             zones,
             version: hall.version,
         })
+    }
+
+    /// A hall is known by its name, so no two of a space share one: two makers who both saw that there was none must
+    /// not make two, with the same desks in each.
+    fn check_name(
+        &self,
+        space: SpaceId,
+        old: Option<&Hall>,
+        draft: &HallDraft,
+    ) -> Result<(), Refusal> {
+        let is_kept = old.is_some_and(|old| old.name == draft.name);
+        let mut halls = keys::hall::of_space(self.store, space).into_iter();
+        if !is_kept && halls.any(|hall| hall.name == draft.name) {
+            return Err(Refusal::NameTaken);
+        }
+        Ok(())
     }
 
     fn make_hall(&mut self, space: SpaceId) -> HallId {
@@ -219,16 +236,15 @@ impl Entry<'_> {
             }
             labels.remove(&id).ok_or(Refusal::NotFound(Kind::Desk))?;
         }
-        if labels.len() + drafts.len() > MAX_DESKS_PER_HALL {
-            return Err(full(MAX_DESKS_PER_HALL));
-        }
         let mut taken: BTreeSet<&Label> = labels.values().collect();
         let all_free = drafts.iter().all(|draft| taken.insert(&draft.label));
-        if all_free {
-            Ok(())
-        } else {
-            Err(Refusal::LabelTaken)
+        if !all_free {
+            return Err(Refusal::LabelTaken);
         }
+        if taken.len() > MAX_DESKS_PER_HALL {
+            return Err(full(MAX_DESKS_PER_HALL));
+        }
+        Ok(())
     }
 
     fn put_desk(&mut self, hall: &Hall, draft: DeskDraft) -> DeskId {

@@ -233,6 +233,58 @@ async fn a_retry_with_the_same_key_is_answered_as_the_first_time_on_any_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn six_lay_out_one_space_at_once_and_nothing_is_there_twice() {
+    let cluster = Cluster::start("").await;
+    let document = |slug: &str, number: u64| {
+        let halls = ["H0", "H1"].map(|name| {
+            let desks: Vec<_> = (0..40)
+                .map(|desk| json!({ "label": format!("D{desk}"), "x": desk, "y": number }))
+                .collect();
+            json!({ "name": name, "plan": { "width": 100, "height": 100 }, "desks": desks })
+        });
+        json!({ "slug": slug, "name": "Test", "time_zone": "UTC", "opening_hours": {}, "halls": halls })
+    };
+    for (slug, method) in [("put", Method::PUT), ("post", Method::POST)] {
+        let path = match slug {
+            "put" => "/admin/spaces/put",
+            _ => "/admin/spaces",
+        };
+        let tries = (0..6).map(|number| {
+            let (cluster, method, body) = (&cluster, method.clone(), document(slug, number));
+            async move {
+                let node = number % 3 + 1;
+                let call = cluster.call(node, method, path, Some(OPERATOR), None, Some(&body));
+                call.await.expect("an answer")
+            }
+        });
+        let answers = futures_util::future::join_all(tries).await;
+        let mut made = 0;
+        for answer in &answers {
+            match (slug, answer.status.as_u16(), answer.code()) {
+                (_, 201, _) => made += 1,
+                ("put", 200, _) | ("put", 412, "version_mismatch") => {}
+                ("post", 409, "slug_taken") => {}
+                _ => panic!("{answer:?}"),
+            }
+        }
+        assert_eq!(made, 1, "{slug}: {answers:?}");
+        let space = cluster.get(1, &format!("/spaces/{slug}"), OPERATOR).await;
+        let texts = |list: &serde_json::Value, name: &str| -> Vec<String> {
+            let list = list.as_array().expect("a list");
+            list.iter().map(|one| one[name].to_string()).collect()
+        };
+        let names = texts(&space.body["halls"], "name");
+        assert_eq!(names, ["\"H0\"", "\"H1\""], "{slug}");
+        for hall in space.body["halls"].as_array().expect("halls") {
+            let labels = texts(&hall["desks"], "label");
+            let distinct: BTreeSet<_> = labels.iter().collect();
+            assert_eq!((labels.len(), distinct.len()), (40, 40), "{slug}");
+        }
+    }
+    cluster.converge().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_can_be_followed_through_the_forward() {
     let cluster = Cluster::start("").await;
     cluster.space("house", 1).await;
