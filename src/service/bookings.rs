@@ -6,7 +6,7 @@
 //! answer, so the second try counts.
 //!
 //! A retry under a key may come when the interval cannot be placed any more, because the booking has moved or the
-//! schedule has changed. It still gets the first answer: see [`Service::original`].
+//! schedule has changed. It still gets the first answer: see `Service::original`.
 
 use std::collections::BTreeMap;
 
