@@ -15,6 +15,10 @@ mod booking_model;
 mod booking_shown;
 mod booking_story;
 mod booking_world;
+mod checker_checked;
 mod cluster;
 mod model;
 mod scenarios;
+
+#[path = "../checker/mod.rs"]
+mod checker;
