@@ -257,7 +257,7 @@ impl Machine {
             return Ok(());
         };
         group.record.log_id = Some(last.into());
-        completed(|done| self.log.when_written(last.index, done)).await?;
+        completed(|done| self.log.when_durable(last.index, done)).await?;
         let transaction = group
             .transaction
             .take()

@@ -3,7 +3,8 @@
 //! ```text
 //! DIR/lock           held for as long as the directory is open
 //! DIR/mesto.marker   says that the database was made, and with which storage id
-//! DIR/db/            the database
+//! DIR/db/journal/    the log and small facts
+//! DIR/db/state/      the state, in sled
 //! DIR/snapshots/     snapshot files
 //! ```
 //!
@@ -31,8 +32,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::disk_engine::DiskEngine;
 use crate::frame::{frame, unframe};
-use crate::sled_engine::SledEngine;
 use crate::snapshot::{DirSnapshots, SnapshotFiles, sync_directory};
 use crate::{Engine, Order, StorageError, Tree};
 
@@ -72,7 +73,7 @@ pub struct DataDir {
     path: PathBuf,
     marker: Mutex<Marker>,
     created: bool,
-    engine: Arc<SledEngine>,
+    engine: Arc<DiskEngine>,
     snapshots: Arc<DirSnapshots>,
     _lock: File,
 }
@@ -88,17 +89,17 @@ impl DataDir {
         let lock = lock(path)?;
         let database = path.join(DATABASE);
         let marker = read_marker(path)?;
-        if marker.is_some() && !SledEngine::exists(&database) {
+        if let Some(part) = marker.and_then(|_| DiskEngine::missing(&database)) {
             return Err(StorageError::refused(format!(
                 "{} says that a database was made, but {} is missing; restore it, or replace \
                  this node under a new id",
                 path.join(MARKER_FILE).display(),
-                database.display()
+                database.join(part).display()
             )));
         }
-        let engine = SledEngine::open(&database, options.cache_bytes)?;
+        let engine = DiskEngine::open(&database, options.cache_bytes)?;
         // The database renames files of its own when it opens.
-        sync_directory(&database)?;
+        sync_directories(&database)?;
         let created = marker.is_none();
         let marker = match marker {
             Some(marker) => {
@@ -132,7 +133,7 @@ impl DataDir {
             ..*marker
         };
         let fact = frame(SEAL_KEY, &next.seals.to_be_bytes())?;
-        self.engine.insert(Tree::Meta, SEAL_KEY, fact)?;
+        self.engine.stamp(SEAL_KEY, &fact)?;
         self.engine.flush()?;
         write_marker(&self.path, next)?;
         *marker = next;
@@ -203,8 +204,22 @@ pub(crate) fn lock(path: &Path) -> Result<File, StorageError> {
 ///
 /// # Errors
 /// `Refused` when it is not; `Corruption`, `Io`.
-pub(crate) fn check_belongs(engine: &dyn Engine, marker: Marker) -> Result<(), StorageError> {
-    match stored_number::<16>(engine, ID_KEY)?.map(u128::from_be_bytes) {
+pub(crate) fn check_belongs(engine: &DiskEngine, marker: Marker) -> Result<(), StorageError> {
+    let ids = stored_numbers::<16>(engine, ID_KEY)?;
+    let seals = stored_numbers::<8>(engine, SEAL_KEY)?;
+    for (id, seals) in ids.into_iter().zip(seals) {
+        check_part(
+            id.map(u128::from_be_bytes),
+            seals.map_or(0, u64::from_be_bytes),
+            marker,
+        )?;
+    }
+    Ok(())
+}
+
+/// The same for one of the database's parts.
+fn check_part(id: Option<u128>, seals: u64, marker: Marker) -> Result<(), StorageError> {
+    match id {
         None => Err(StorageError::refused(
             "the marker says that a database was made, but it opened as an empty one: it is \
              damaged; replace this node under a new id",
@@ -212,26 +227,29 @@ pub(crate) fn check_belongs(engine: &dyn Engine, marker: Marker) -> Result<(), S
         Some(stored) if stored != marker.storage_id => Err(StorageError::refused(
             "the marker and the database carry different storage ids; they do not belong together",
         )),
-        Some(_) => check_sealed(engine, marker.seals),
+        Some(_) if seals < marker.seals => Err(StorageError::refused(format!(
+            "the end of the database is missing: it was sealed {} times, but what can be read of \
+             it only {seals} times: it is damaged; replace this node under a new id",
+            marker.seals
+        ))),
+        Some(_) => Ok(()),
     }
 }
 
-fn check_sealed(engine: &dyn Engine, expected: u64) -> Result<(), StorageError> {
-    let seals = stored_number::<8>(engine, SEAL_KEY)?.map_or(0, u64::from_be_bytes);
-    if seals < expected {
-        return Err(StorageError::refused(format!(
-            "the end of the database is missing: it was sealed {expected} times, but what can be \
-             read of it only {seals} times: it is damaged; replace this node under a new id"
-        )));
-    }
-    Ok(())
+/// A stamped number, as the journal and the state have it.
+fn stored_numbers<const BYTES: usize>(
+    engine: &DiskEngine,
+    key: &[u8],
+) -> Result<[Option<[u8; BYTES]>; 2], StorageError> {
+    let [journal, state] = engine.stamped(key)?;
+    Ok([stored_number(key, journal)?, stored_number(key, state)?])
 }
 
 fn stored_number<const BYTES: usize>(
-    engine: &dyn Engine,
     key: &[u8],
+    stored: Option<Vec<u8>>,
 ) -> Result<Option<[u8; BYTES]>, StorageError> {
-    let Some(value) = engine.get(Tree::Meta, key)? else {
+    let Some(value) = stored else {
         return Ok(None);
     };
     let content = unframe(Tree::Meta, key, &value)?;
@@ -279,7 +297,7 @@ fn marker_text(marker: Marker) -> String {
 }
 
 /// Stamps a new database and then, once that is durable, writes the marker.
-fn initialise(path: &Path, engine: &SledEngine) -> Result<Marker, StorageError> {
+fn initialise(path: &Path, engine: &DiskEngine) -> Result<Marker, StorageError> {
     for tree in [Tree::Log, Tree::State] {
         if !engine.scan(tree, &[], &[], Order::Ascending, 1)?.is_empty() {
             return Err(StorageError::refused(format!(
@@ -290,17 +308,13 @@ fn initialise(path: &Path, engine: &SledEngine) -> Result<Marker, StorageError> 
         }
     }
     // A crash between stamp and marker leaves a stamp, which is as good as a new one.
-    let storage_id = match stored_number(engine, ID_KEY)? {
-        Some(stored) => u128::from_be_bytes(stored),
-        None => rand::random::<u128>(),
+    let storage_id = match stored_numbers(engine, ID_KEY)? {
+        [Some(stored), _] | [None, Some(stored)] => u128::from_be_bytes(stored),
+        [None, None] => rand::random::<u128>(),
     };
-    engine.insert(
-        Tree::Meta,
-        ID_KEY,
-        frame(ID_KEY, &storage_id.to_be_bytes())?,
-    )?;
+    engine.stamp(ID_KEY, &frame(ID_KEY, &storage_id.to_be_bytes())?)?;
     engine.flush()?;
-    sync_files(&path.join(DATABASE))?;
+    sync_directories(&path.join(DATABASE))?;
     sync_directory(path)?;
     let marker = Marker {
         storage_id,
@@ -321,14 +335,18 @@ fn write_marker(path: &Path, marker: Marker) -> Result<(), StorageError> {
     sync_directory(path)
 }
 
-/// Syncs every file of the database once, since sled never syncs its `conf`.
-fn sync_files(directory: &Path) -> Result<(), StorageError> {
+/// Syncs everything in `directory` and below, since sled never syncs its `conf`, nor the names of its files.
+fn sync_directories(directory: &Path) -> Result<(), StorageError> {
     let failed = |error| StorageError::file("sync the files in", directory, error);
     for entry in fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        File::open(&path)
-            .and_then(|file| file.sync_all())
-            .map_err(failed)?;
+        if path.is_dir() {
+            sync_directories(&path)?;
+        } else {
+            File::open(&path)
+                .and_then(|file| file.sync_all())
+                .map_err(failed)?;
+        }
     }
     sync_directory(directory)
 }

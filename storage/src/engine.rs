@@ -1,12 +1,13 @@
 //! The face that an ordered key-value engine shows to the rest of the package.
 //!
-//! There are two: sled (`sled_engine.rs`) and the in-memory twin that can lose, tear and fail
-//! writes (`memory.rs`). Whatever is built above (log, state, snapshots) sees only this.
+//! There are two: the real one (`disk_engine.rs`) and the in-memory twin that can lose, tear and
+//! fail writes (`memory.rs`). Whatever is built above (log, state, snapshots) sees only this.
 //!
 //! # Invariants that an engine keeps
 //!
-//! - **One order.** Writes of all trees become durable in the order in which they were made:
-//!   after a power cut the engine holds what was flushed plus *some prefix* of the rest.
+//! - **Two orders.** Writes of `Log` and `Meta` become durable in the order in which they were
+//!   made, and so do those of `State`: after a power cut the engine holds what was flushed plus
+//!   *some prefix* of the rest of each. Between the two nothing is promised but by a flush.
 //! - **Batches are atomic**, also across a power cut.
 //! - **A failed write or flush is final.** The engine latches it and refuses every later call.
 
@@ -19,7 +20,7 @@ pub const MAX_VALUE_BYTES: usize = 7 * 1024;
 /// The largest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
 
-/// The three ordered maps of the one database.
+/// The three ordered maps of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tree {
     /// Packed chunks of log records.
@@ -153,7 +154,7 @@ impl std::fmt::Debug for Batch {
 /// What an engine has done so far; for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EngineStats {
-    /// Calls of [`Engine::flush`] that succeeded.
+    /// Calls of [`Engine::flush`] and [`Engine::flush_log`] that succeeded.
     pub flushes: u64,
     /// Syncs that reached the disk (Linux: calls of `fdatasync` in this process).
     pub syncs: u64,
@@ -215,6 +216,25 @@ pub trait Engine: Send + Sync + 'static {
     /// `Io` or `Poisoned`; final, since after a failed sync nobody knows what is on the disk.
     fn flush(&self) -> Result<(), StorageError>;
 
+    /// The same for the trees `Log` and `Meta` only, and cheaper.
+    ///
+    /// # Errors
+    /// As [`Engine::flush`].
+    fn flush_log(&self) -> Result<(), StorageError> {
+        self.flush()
+    }
+
     /// Counters.
     fn stats(&self) -> EngineStats;
+}
+
+pub(crate) fn check_key(key: &[u8]) -> Result<(), StorageError> {
+    if key.len() > MAX_KEY_BYTES {
+        return Err(StorageError::TooLarge {
+            what: "key",
+            bytes: key.len(),
+            limit_bytes: MAX_KEY_BYTES,
+        });
+    }
+    Ok(())
 }

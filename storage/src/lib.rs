@@ -1,9 +1,9 @@
 //! What Mesto stores: keys and bytes, and the promise of what a power cut leaves of them.
 //!
 //! ```text
-//!   Log       records, durable in order         ┐
-//!   State     pairs + applied index + digest    ├──► Engine ──► sled        (sled_engine.rs)
-//!   snapshot  the whole state as one file       ┘          └──► MemoryDisk  (memory.rs)
+//!   Log       records, durable in order         ┐          ┌──► journal + sled (disk_engine.rs)
+//!   State     pairs + applied index + digest    ├──► Engine┤
+//!   snapshot  the whole state as one file       ┘          └──► MemoryDisk     (memory.rs)
 //!   DataDir   lock, marker, seal: is this what was left here?
 //! ```
 //!
@@ -12,10 +12,10 @@
 //! 1. **What was acknowledged is there.** A [`Done`] of the log comes after the flush that made
 //!    its change durable. A failed flush is final: everything after it is refused, nothing is
 //!    tried again, because after a failed sync nobody knows what the disk holds.
-//! 2. **What was not acknowledged is there as a prefix.** Writes of all trees become durable in
-//!    the order in which they were made, batches whole. Hence the state, which is written after
-//!    the log records that it contains ([`Log::when_written`]) and never flushed by itself, can
-//!    never outrun the log.
+//! 2. **What was not acknowledged is there as a prefix.** Writes of the log and its facts become
+//!    durable in the order in which they were made, batches whole; so do those of the state,
+//!    which is written after the log records that it contains are durable
+//!    ([`Log::when_durable`]), and so can never outrun the log.
 //! 3. **Data, applied index and digest are one.** [`State::commit`] writes them in one atomic
 //!    batch. Two replicas that applied the same index have the same digest, or differ.
 //! 4. **Damage is noticed, and never taken for an empty store.** Log chunks, small facts, the
@@ -25,8 +25,9 @@
 //! 5. **Memory is bounded**, whatever is stored: recent records, queues, an image's old values
 //!    and the database's cache each by an option.
 //!
-//! The engine is sled 0.34, whose own flush does not reach the disk on Linux; how that is
-//! repaired, and proved at each open, is told in [`sync_repair`]. It is named in one file, so
+//! The log lies in a journal of its own (`journal/`), one `fdatasync` away from whoever waits for
+//! it. The state lies in sled 0.34, whose own flush does not reach the disk on Linux; how that is
+//! repaired, and proved at each open, is told in [`sync_repair`]. sled is named in one file, so
 //! that it can be replaced.
 //!
 //! [`MemoryDisk`] keeps the same contract in memory, and can lose, tear, fail, fill up and lie:
@@ -44,9 +45,11 @@
 //! - It does not defend against someone who writes into the directory on purpose.
 
 mod data_dir;
+mod disk_engine;
 mod engine;
 mod error;
 mod frame;
+mod journal;
 mod log;
 mod memory;
 mod sled_engine;

@@ -1,8 +1,9 @@
 //! A disk in memory that can lose, tear and fail: the faulty twin of the real one.
 //!
-//! It keeps the live content and a journal of how to undo each write since the last flush. A
-//! power cut undoes a random suffix of that journal, which is exactly what the contract of
-//! [`Engine`] allows: what was flushed stays, of the rest a prefix, batches whole. Nothing here
+//! It keeps the live content and, for log and facts and for the state, a journal of how to undo
+//! each write since the last flush. A power cut undoes a random suffix of each, which is exactly
+//! what the contract of [`Engine`] allows: what was flushed stays, of the rest a prefix of either
+//! order, batches whole. Nothing here
 //! has a thread, a clock or randomness of its own: equal calls and seeds give equal content.
 //!
 //! A cut or crash also kills every handle given out before it: a "dead" node that still holds
@@ -50,11 +51,14 @@ pub struct DiskCounts {
 #[derive(Default)]
 struct Disk {
     trees: [BTreeMap<Vec<u8>, Vec<u8>>; 3],
-    /// One entry per insert or batch since the last flush: the values that it replaced.
-    journal: Vec<Vec<Undo>>,
+    /// One entry per insert or batch since the last flush: the values that it replaced. First of
+    /// the log and the facts, then of the state.
+    journals: [Vec<Vec<Undo>>; 2],
     files: BTreeMap<String, Arc<Vec<u8>>>,
     /// Handles of an earlier life are dead.
     life: u64,
+    /// Whether somebody has opened the database in this life.
+    opened: bool,
     failure: Option<StorageError>,
     fail_flush_after: Option<u64>,
     fail_write_after: Option<u64>,
@@ -76,12 +80,18 @@ impl MemoryDisk {
         MemoryDisk::default()
     }
 
-    /// The database on this disk. Dead after the next cut or crash; ask again then.
+    /// The database on this disk. Dead after the next cut or crash; ask again then. The first to ask after a crash
+    /// opens it, which makes durable what it finds, as the real engine's proof that flushes reach the disk does.
     #[must_use]
     pub fn engine(&self) -> Arc<dyn Engine> {
+        let mut disk = self.inner.lock();
+        if !disk.opened && !disk.lying {
+            disk.forget_undo();
+        }
+        disk.opened = true;
         Arc::new(Handle {
             inner: Arc::clone(&self.inner),
-            life: self.inner.lock().life,
+            life: disk.life,
         })
     }
 
@@ -98,22 +108,28 @@ impl MemoryDisk {
     /// `seed` chooses. Returns the number of writes lost.
     pub fn power_cut(&self, seed: u64) -> usize {
         let mut disk = self.inner.lock();
-        let count = disk.journal.len();
-        let choices = u64::try_from(count).expect("a length fits 64 bits") + 1;
-        let keep = usize::try_from(scramble(seed) % choices).expect("at most the journal's length");
-        while disk.journal.len() > keep {
-            let undos = disk.journal.pop().expect("longer than what is kept");
-            for undo in undos.into_iter().rev() {
+        let mut lost = 0;
+        for order in 0..2_u8 {
+            let order_seed = scramble(seed ^ u64::from(order));
+            let mut journal = std::mem::take(&mut disk.journals[usize::from(order)]);
+            let choices = u64::try_from(journal.len()).expect("a length fits 64 bits") + 1;
+            let keep = usize::try_from(order_seed % choices).expect("at most the journal's length");
+            lost += journal.len() - keep;
+            for undo in journal
+                .drain(keep..)
+                .rev()
+                .flat_map(|undos| undos.into_iter().rev())
+            {
                 disk.restore(undo);
             }
         }
-        disk.counts.lost_writes += u64::try_from(count - keep).expect("a length fits 64 bits");
+        disk.counts.lost_writes += u64::try_from(lost).expect("a length fits 64 bits");
         disk.next_life();
-        count - keep
+        lost
     }
 
-    /// Kills the process that uses the disk (kill -9): all that was written stays, and in this
-    /// twin becomes durable, since the kernel still holds it.
+    /// Kills the process that uses the disk (kill -9): all that was written stays, since the
+    /// kernel still holds it, but a power cut before the next open may still take it.
     pub fn process_crash(&self) {
         self.inner.lock().next_life();
     }
@@ -180,14 +196,26 @@ impl MemoryDisk {
     /// Writes that a power cut now could take.
     #[must_use]
     pub fn unflushed_writes(&self) -> usize {
-        self.inner.lock().journal.len()
+        self.inner.lock().journals.iter().map(Vec::len).sum()
+    }
+}
+
+/// Which of the two orders of writes a tree belongs to.
+fn order_of(tree: Tree) -> usize {
+    match tree {
+        Tree::Log | Tree::Meta => 0,
+        Tree::State => 1,
     }
 }
 
 impl Disk {
+    fn forget_undo(&mut self) {
+        self.journals.iter_mut().for_each(Vec::clear);
+    }
+
     fn next_life(&mut self) {
-        self.journal.clear();
         self.life += 1;
+        self.opened = false;
         self.failure = None;
         self.fail_flush_after = None;
         self.fail_write_after = None;
@@ -249,17 +277,19 @@ impl Disk {
             .into_iter()
             .map(|(key, value)| self.change(tree, key, value))
             .collect();
-        self.journal.push(undos);
+        self.journals[order_of(tree)].push(undos);
         self.counts.writes += 1;
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), StorageError> {
+    fn flush(&mut self, trees: &[Tree]) -> Result<(), StorageError> {
         if due(&mut self.fail_flush_after) {
             return Err(self.fail("flush the memory disk", io::ErrorKind::Other));
         }
         if !self.lying {
-            self.journal.clear();
+            for tree in trees {
+                self.journals[order_of(*tree)].clear();
+            }
         }
         self.counts.flushes += 1;
         Ok(())
@@ -350,7 +380,11 @@ impl Engine for Handle {
     }
 
     fn flush(&self) -> Result<(), StorageError> {
-        self.disk()?.flush()
+        self.disk()?.flush(&Tree::ALL)
+    }
+
+    fn flush_log(&self) -> Result<(), StorageError> {
+        self.disk()?.flush(&[Tree::Log, Tree::Meta])
     }
 
     fn stats(&self) -> EngineStats {

@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::engine::check_key;
 use crate::{
-    Batch, Engine, EngineStats, MAX_KEY_BYTES, Order, Pair, StorageError, Tree, Value, sync_repair,
-    undo,
+    Batch, Engine, EngineStats, Order, Pair, StorageError, Tree, Value, sync_repair, undo,
 };
 
 const FLUSH_EVERY_MS: u64 = 500;
@@ -308,17 +308,6 @@ fn open_database(path: &Path, cache_bytes: u64) -> Result<sled::Db, StorageError
             }
         }
     }
-}
-
-fn check_key(key: &[u8]) -> Result<(), StorageError> {
-    if key.len() > MAX_KEY_BYTES {
-        return Err(StorageError::TooLarge {
-            what: "key",
-            bytes: key.len(),
-            limit_bytes: MAX_KEY_BYTES,
-        });
-    }
-    Ok(())
 }
 
 fn tree_number(tree: Tree) -> u8 {

@@ -20,6 +20,8 @@
     expect(unsafe_code, reason = "defines a C symbol")
 )]
 
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -36,6 +38,20 @@ pub(crate) fn syncs() -> u64 {
 
 /// Whether this platform needs the repair.
 pub(crate) const NEEDED: bool = cfg!(target_os = "linux");
+
+/// Syncs a file of our own, in the same mode and with the same count as sled's.
+pub(crate) fn sync_data(file: &File) -> io::Result<()> {
+    let mode = MODE.load(Ordering::SeqCst);
+    if mode != 2 {
+        SYNCS.fetch_add(1, Ordering::SeqCst);
+    }
+    if mode != 0 {
+        return Ok(());
+    }
+    #[cfg(target_os = "linux")]
+    observed(std::os::fd::AsRawFd::as_raw_fd(file));
+    file.sync_data()
+}
 
 /// Called with the file descriptor just before each sync that will really happen.
 #[doc(hidden)]

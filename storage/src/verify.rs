@@ -21,8 +21,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use crate::data_dir::{Marker, check_belongs, database_path, lock, read_marker, snapshots_path};
+use crate::disk_engine::DiskEngine;
 use crate::log::inspect;
-use crate::sled_engine::SledEngine;
 use crate::snapshot::{self, DirSnapshots, SnapshotFiles, SnapshotSummary};
 use crate::{Digest, StorageError, state};
 
@@ -130,23 +130,23 @@ pub fn verify(path: &Path) -> Result<VerifyReport, StorageError> {
             None
         }
     };
-    if SledEngine::exists(&database) {
+    if let Some(part) = DiskEngine::missing(&database) {
+        report
+            .damages
+            .push(format!("{} is missing", database.join(part).display()));
+    } else {
         let aside = path.join(ASIDE);
         remove_directory(&aside)?;
         copy_directory(&database, &aside)?;
         check_database(&aside, marker, &mut report);
         remove_directory(&aside)?;
-    } else {
-        report
-            .damages
-            .push(format!("{} is missing", database.display()));
     }
     check_snapshots(&snapshots_path(path), &mut report)?;
     Ok(report)
 }
 
 fn check_database(copy: &Path, marker: Option<Marker>, report: &mut VerifyReport) {
-    let engine = match catching(|| SledEngine::open(copy, CACHE_BYTES)) {
+    let engine = match catching(|| DiskEngine::open(copy, CACHE_BYTES)) {
         Ok(Ok(engine)) => engine,
         Ok(Err(error)) => {
             report
@@ -187,7 +187,7 @@ fn catching<T>(check: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-fn check_contents(engine: &SledEngine, marker: Option<Marker>, report: &mut VerifyReport) {
+fn check_contents(engine: &DiskEngine, marker: Option<Marker>, report: &mut VerifyReport) {
     match marker {
         Some(marker) => match check_belongs(engine, marker) {
             Ok(()) => report.storage_id = Some(marker.storage_id),
@@ -209,7 +209,7 @@ fn check_contents(engine: &SledEngine, marker: Option<Marker>, report: &mut Veri
     }
 }
 
-fn check_log(engine: &SledEngine, report: &mut VerifyReport) {
+fn check_log(engine: &DiskEngine, report: &mut VerifyReport) {
     match inspect(engine) {
         Ok(summary) => {
             report.log = summary.first_index.zip(summary.last_index);
@@ -219,7 +219,7 @@ fn check_log(engine: &SledEngine, report: &mut VerifyReport) {
     }
 }
 
-fn check_state(engine: &SledEngine, report: &mut VerifyReport) {
+fn check_state(engine: &DiskEngine, report: &mut VerifyReport) {
     match state::recompute(engine) {
         Ok(found) => {
             report.applied_index = found.applied.index;

@@ -89,9 +89,12 @@ fn begin_life(recorder: &SharedRecorder, root: &Path) {
     recorder.root = root.to_owned();
     recorder.shadow.clear();
     recorder.syncs = 0;
-    let database = root.join("db/db");
-    if let Ok(bytes) = fs::read(&database) {
-        recorder.shadow.insert(database, bytes);
+    let segments = fs::read_dir(root.join("db/journal")).into_iter().flatten();
+    let segments = segments.map(|entry| entry.expect("an entry is read").path());
+    for path in segments.chain([root.join("db/state/db")]) {
+        if let Ok(bytes) = fs::read(&path) {
+            recorder.shadow.insert(path, bytes);
+        }
     }
 }
 
@@ -110,7 +113,7 @@ fn copy(recorder: &Recorder, from: &Path, to: &Path, dice: &mut Dice) {
         let target = to.join(path.file_name().expect("entries have names"));
         if path.is_dir() {
             assert!(
-                !path.ends_with("db/blobs") || is_empty(&path),
+                !path.ends_with("db/state/blobs") || is_empty(&path),
                 "no page became a blob"
             );
             copy(recorder, &path, &target, dice);
@@ -335,7 +338,7 @@ fn apply(log: &Log, state: &State, horizon: &Mutex<u64>, count: u64) {
         to
     };
     let (sender, receiver) = channel();
-    log.when_written(
+    log.when_durable(
         to - 1,
         Box::new(move |result| sender.send(result).expect("it waits")),
     );

@@ -73,10 +73,16 @@ pub(super) struct Core {
     pub(super) closed: bool,
     groups: u64,
     records: u64,
+    /// The last record that the engine has, flushed or not, as far as no truncation took it back.
+    written: Option<u64>,
+    /// The last record that is durable, as far as no truncation took it back.
+    durable: Option<u64>,
 }
 
 impl Core {
     pub(super) fn new(recovered: Recovered) -> Core {
+        let last = recovered.last.as_ref().map(|record| record.index);
+        let found = last.or(recovered.floor);
         Core {
             first: recovered.first,
             last: recovered.last,
@@ -95,6 +101,9 @@ impl Core {
             closed: false,
             groups: 0,
             records: 0,
+            written: found,
+            // What a crash left may not be flushed yet, but it is with the next group, before anything is answered.
+            durable: found,
         }
     }
 
@@ -172,6 +181,9 @@ impl Core {
             self.first = None;
         }
         self.last = new_last;
+        let kept = from.checked_sub(1);
+        self.written = self.written.min(kept);
+        self.durable = self.durable.min(kept);
         while self.cache.back().is_some_and(|record| record.index >= from) {
             self.forget_last();
         }
@@ -215,6 +227,8 @@ impl Core {
         self.revision += 1;
         self.floor = Some(index);
         self.mark = Some(mark);
+        self.written = self.written.max(Some(index));
+        self.durable = self.durable.max(Some(index));
         match &self.last {
             Some(last) if last.index > index => {
                 self.first = self.first.map(|first| first.max(index + 1));
@@ -265,11 +279,10 @@ impl Core {
 
     /// Notes that all changes up to `sequence` are in the engine; returns who waited for it.
     pub(super) fn written(&mut self, sequence: u64) -> Vec<Done> {
-        while self
-            .pending
-            .front()
-            .is_some_and(|pending| pending.sequence <= sequence)
+        while let Some(pending) = self.pending.front()
+            && pending.sequence <= sequence
         {
+            self.written = self.written.max(Some(pending.last));
             self.pending.pop_front();
         }
         if self.waiters.is_empty() {
@@ -286,12 +299,13 @@ impl Core {
     pub(super) fn committed(&mut self, bytes: usize, records: usize, options: &LogOptions) {
         self.queued_bytes -= bytes;
         self.groups += 1;
+        self.durable = self.written;
         self.records += u64::try_from(records).expect("a length fits 64 bits");
         self.evict(options.cache_bytes);
     }
 
     /// Keeps `done` until the append of `index` is written, or hands it back with its answer.
-    pub(super) fn when_written(
+    pub(super) fn when_durable(
         &mut self,
         index: u64,
         done: Done,
@@ -339,6 +353,7 @@ impl Core {
             cached_bytes: self.cache_bytes,
             groups: self.groups,
             records: self.records,
+            durable: self.durable,
             failed: self.failed.is_some(),
         }
     }

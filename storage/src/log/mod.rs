@@ -3,8 +3,8 @@
 //! ```text
 //!   Log (handles)                      LogWriter (one thread)
 //!   append / truncate / purge / meta ──► queue ──► write chunks ──► one flush ──► every Done
-//!        │ memory: tail of the log, meta              │
-//!   read ◄┘ at once                    when_written ◄─┘ before the flush
+//!        │ memory: tail of the log, meta                                  │
+//!   read ◄┘ at once                                        when_durable ◄─┘
 //! ```
 //!
 //! Every change takes effect in memory when the call returns (it can be read), and is queued.
@@ -102,6 +102,8 @@ pub struct LogStats {
     pub groups: u64,
     /// Records written.
     pub records: u64,
+    /// The last record that is known to be durable; what was purged counts as durable.
+    pub durable: Option<u64>,
     /// Whether a failure has stopped the log for good.
     pub failed: bool,
 }
@@ -280,13 +282,13 @@ impl Log {
         self.shared.core.lock().mark.clone()
     }
 
-    /// Calls `done` once every record up to `index` that was appended by now is in the engine,
-    /// though not necessarily flushed. Whoever writes the state waits for this, and since the
-    /// engine makes writes durable in order, the state can never outrun the log.
+    /// Calls `done` once every record up to `index` that was appended by now is durable. Whoever
+    /// writes the state into the engine waits for this, so that on disk the state never outruns
+    /// the log.
     ///
     /// `done` gets the failure that stopped the log.
-    pub fn when_written(&self, index: u64, done: Done) {
-        let outcome = self.shared.core.lock().when_written(index, done);
+    pub fn when_durable(&self, index: u64, done: Done) {
+        let outcome = self.shared.core.lock().when_durable(index, done);
         if let Some((done, result)) = outcome {
             done(result);
         }

@@ -61,7 +61,7 @@ impl LogWriter {
             }
         }
         if self.unflushed
-            && let Err(error) = self.shared.engine.flush()
+            && let Err(error) = self.shared.engine.flush_log()
         {
             tracing::error!(%error, "the last flush of the log failed");
         }
@@ -107,12 +107,12 @@ impl LogWriter {
         }
         let outcome = self.write_all(changes).and_then(|(records, durable)| {
             self.unflushed = true;
-            let written = self.shared.core.lock().written(last);
-            answer(written, &Ok(()));
             if durable {
-                self.shared.engine.flush()?;
+                self.shared.engine.flush_log()?;
                 self.unflushed = false;
             }
+            let written = self.shared.core.lock().written(last);
+            answer(written, &Ok(()));
             Ok(records)
         });
         match outcome {

@@ -12,7 +12,7 @@
 //! - The applied record and the digest are written in the batch of the data that they speak of.
 //! - One writer: a transaction that did not see the last commit cannot be committed.
 //! - A commit is not flushed. The log that can rebuild it is durable first (see
-//!   [`crate::Log::when_written`]), and the engine keeps the order of writes.
+//!   [`crate::Log::when_durable`]), and the engine keeps the order of writes.
 //! - Each pair lies under a generation; only the live one is ever read. An import fills the
 //!   next, and what is left of others is removed bit by bit during later commits.
 //!

@@ -1,7 +1,7 @@
 //! The directory as a whole: the lock, the marker, what is refused, and `verify`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mesto_storage::snapshot::SnapshotBuild;
 use mesto_storage::{
@@ -104,7 +104,9 @@ fn flushes_reach_the_disk_and_are_counted() {
 fn a_leftover_checkpoint_is_removed() {
     let root = tempfile::tempdir().expect("a temporary directory");
     fill(root.path());
-    let leftover = root.path().join("db/snap.00000000000000FF.generating");
+    let leftover = root
+        .path()
+        .join("db/state/snap.00000000000000FF.generating");
     fs::write(&leftover, b"half").expect("a file is written");
     drop(open(root.path()).expect("the directory opens"));
     assert!(!leftover.exists());
@@ -144,8 +146,13 @@ fn a_database_that_vanished_or_was_swapped_is_refused() {
         "the database is gone"
     );
 
+    // One part is there and sound, the other opens as an empty one.
+    let fresh = root.path().join("fresh");
+    drop(open(&fresh).expect("another directory opens"));
     fs::create_dir(one.join("db")).expect("a directory is made");
-    fs::write(one.join("db/db"), b"").expect("a file is written");
+    fs::rename(fresh.join("db/journal"), one.join("db/journal")).expect("a part is moved");
+    fs::create_dir(one.join("db/state")).expect("a directory is made");
+    fs::write(one.join("db/state/db"), b"").expect("a file is written");
     assert!(
         matches!(open(&one), Err(StorageError::Refused { .. })),
         "it opens as an empty one"
@@ -233,64 +240,87 @@ fn damage_is_reported_by_name() {
     );
 }
 
-/// Wherever a closed database is overwritten: either the damage is reported, or it hit what sled
-/// needs no more, and everything is there. The original is never touched.
+/// The files that the store keeps: the state's, and the segments of the journal.
+fn store_files(root: &Path) -> Vec<PathBuf> {
+    let segments = fs::read_dir(root.join("db/journal")).expect("a directory is listed");
+    let mut files: Vec<PathBuf> = segments
+        .map(|entry| entry.expect("an entry is read").path())
+        .collect();
+    files.sort();
+    files.push(root.join("db/state/db"));
+    files
+}
+
+/// How much of a file was ever written.
+fn used(bytes: &[u8]) -> usize {
+    let last = bytes.iter().rposition(|byte| *byte != 0);
+    last.expect("it is not empty")
+}
+
+/// Wherever a closed database is overwritten: either the damage is reported, or it hit what is
+/// needed no more, and everything is there. The original is never touched.
 #[test]
 fn a_scribbled_database_is_whole_or_reported() {
     let root = tempfile::tempdir().expect("a temporary directory");
     fill(root.path());
     let before = report(root.path());
-    let path = root.path().join("db/db");
-    let sound = fs::read(&path).expect("the file is there");
-    let used = sound
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .expect("it is not empty");
-    let mut damaged = 0;
-    let places: Vec<usize> = (0..used).step_by(used / 24).collect();
-    for place in &places {
-        let mut bytes = sound.clone();
-        let end = (place + 64).min(bytes.len());
-        bytes[*place..end].fill(0xa5);
-        fs::write(&path, &bytes).expect("a file is written");
-        let found = report(root.path());
-        if found.is_sound() {
-            assert_eq!(found.log, before.log, "at byte {place}");
-            assert_eq!(found.applied_index, before.applied_index, "at byte {place}");
-            assert_eq!(found.digest, before.digest, "at byte {place}");
-        } else {
-            damaged += 1;
+    let files = store_files(root.path());
+    assert!(files.len() >= 2, "a journal and a state");
+    for path in files {
+        let sound = fs::read(&path).expect("the file is there");
+        let used = used(&sound);
+        let mut damaged = 0;
+        let places: Vec<usize> = (0..used).step_by((used / 24).max(8)).collect();
+        for place in &places {
+            let mut bytes = sound.clone();
+            let end = (place + 64).min(bytes.len());
+            bytes[*place..end].fill(0xa5);
+            fs::write(&path, &bytes).expect("a file is written");
+            let found = report(root.path());
+            if found.is_sound() {
+                let place = format!("at byte {place} of {}", path.display());
+                assert_eq!(found.log, before.log, "{place}");
+                assert_eq!(found.applied_index, before.applied_index, "{place}");
+                assert_eq!(found.digest, before.digest, "{place}");
+            } else {
+                damaged += 1;
+            }
         }
+        fs::write(&path, &sound).expect("a file is mended");
+        assert!(
+            damaged > places.len() / 4,
+            "{damaged} of {} noticed in {}",
+            places.len(),
+            path.display()
+        );
     }
-    assert!(
-        damaged > places.len() / 4,
-        "{damaged} of {} noticed",
-        places.len()
-    );
+    assert!(report(root.path()).is_sound());
 }
 
-/// sled takes the first page that it cannot read for the end; the seal shows that it is not.
+/// Both parts of the store take what they cannot read for the end of what was written, unless
+/// something later vouches for it; the seal shows that it is not.
 #[test]
 fn a_database_that_lost_its_end_is_refused() {
     let root = tempfile::tempdir().expect("a temporary directory");
     fill(root.path());
-    let path = root.path().join("db/db");
-    let mut bytes = fs::read(&path).expect("the file is there");
-    let used = bytes
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .expect("it is not empty");
-    bytes[used / 2..].fill(0);
-    fs::write(&path, &bytes).expect("a file is written");
-    let outcome = open(root.path());
-    assert!(
-        matches!(
-            outcome,
-            Err(StorageError::Refused { .. } | StorageError::Corruption { .. })
-        ),
-        "{:?}",
-        outcome.err()
-    );
+    for path in store_files(root.path()) {
+        let sound = fs::read(&path).expect("the file is there");
+        let mut bytes = sound.clone();
+        let used = used(&bytes);
+        bytes[used / 2..].fill(0);
+        fs::write(&path, &bytes).expect("a file is written");
+        let outcome = open(root.path());
+        assert!(
+            matches!(
+                outcome,
+                Err(StorageError::Refused { .. } | StorageError::Corruption { .. })
+            ),
+            "{}: {:?}",
+            path.display(),
+            outcome.err()
+        );
+        fs::write(&path, &sound).expect("a file is mended");
+    }
 }
 
 #[test]

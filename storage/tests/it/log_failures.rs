@@ -129,7 +129,7 @@ fn a_dropped_writer_answers_whoever_waits() {
     let (done, result) = answer();
     let (written, written_result) = answer();
     log.append(vec![record(1, vec![])], done);
-    log.when_written(1, written);
+    log.when_durable(1, written);
     drop(writer);
     assert!(matches!(result.try_recv(), Ok(Err(StorageError::Closed))));
     assert!(matches!(
@@ -141,9 +141,9 @@ fn a_dropped_writer_answers_whoever_waits() {
     assert!(matches!(result.try_recv(), Ok(Err(StorageError::Closed))));
 }
 
-/// "Written" is about what was appended last at an index, not what stood there before.
+/// "Durable" is about what was appended last at an index, not what stood there before.
 #[test]
-fn when_written_waits_for_the_record_that_counts() {
+fn when_durable_waits_for_the_record_that_counts() {
     let disk = MemoryDisk::new();
     let (log, mut writer) = open(&disk);
     log.append(
@@ -158,19 +158,25 @@ fn when_written_waits_for_the_record_that_counts() {
     );
 
     let (done, below) = answer();
-    log.when_written(1, done);
+    log.when_durable(1, done);
     assert!(
         matches!(below.try_recv(), Ok(Ok(()))),
-        "record 1 is written"
+        "record 1 is durable"
     );
     let (done, above) = answer();
-    log.when_written(2, done);
+    log.when_durable(2, done);
     assert!(above.try_recv().is_err(), "the new record 2 is not");
 
-    // Written is enough: the flush may fail afterwards.
-    disk.fail_next_flush();
     writer.step();
     assert!(matches!(above.try_recv(), Ok(Ok(()))));
+
+    // Written is not enough: the flush may fail afterwards.
+    log.append(vec![record(4, vec![3])], ignore());
+    let (done, last) = answer();
+    log.when_durable(4, done);
+    disk.fail_next_flush();
+    writer.step();
+    assert!(matches!(last.try_recv(), Ok(Err(_))));
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl Node {
             return;
         }
         let (sender, receiver) = std::sync::mpsc::channel();
-        self.log.when_written(
+        self.log.when_durable(
             to,
             Box::new(move |result| {
                 // The receiver outlives the call.

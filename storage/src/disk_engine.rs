@@ -1,0 +1,172 @@
+//! The engine of a real node: the journal for the log and the small facts, sled for the state.
+//!
+//! They are different in what they are asked for. The log is appended, synced before anybody is
+//! answered, read from its end and soon purged; the state is large, read at random, and need not
+//! be synced before the log that can rebuild it is purged. So each has files of its own, and an
+//! order of writes of its own; [`Engine::flush`] makes both durable, [`Engine::flush_log`] the
+//! log and the facts only.
+//!
+//! Both stores carry the storage id and the count of seals, so that each is noticed when it is
+//! missing, exchanged or cut off.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::engine::check_key;
+use crate::journal::Journal;
+use crate::sled_engine::SledEngine;
+use crate::{Batch, Engine, EngineStats, Order, Pair, StorageError, Tree, Value, sync_repair};
+
+const STATE: &str = "state";
+const JOURNAL: &str = "journal";
+
+/// A journal and a sled database under one directory.
+pub(crate) struct DiskEngine {
+    journal: Journal,
+    state: SledEngine,
+    /// Something was written to the state since it was last flushed.
+    state_dirty: AtomicBool,
+    failure: RwLock<Option<StorageError>>,
+    flushes: AtomicU64,
+    writes: AtomicU64,
+}
+
+impl DiskEngine {
+    /// Opens or creates both stores in `path`.
+    ///
+    /// # Errors
+    /// `Refused` when flushes do not reach the disk; `Corruption` or `Io`.
+    pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<DiskEngine, StorageError> {
+        Ok(DiskEngine {
+            journal: Journal::open(&path.join(JOURNAL))?,
+            state: SledEngine::open(&path.join(STATE), cache_bytes)?,
+            state_dirty: AtomicBool::new(false),
+            failure: RwLock::new(None),
+            flushes: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+        })
+    }
+
+    /// Which of the two stores `path` lacks.
+    pub(crate) fn missing(path: &Path) -> Option<&'static str> {
+        if !SledEngine::exists(&path.join(STATE)) {
+            Some(STATE)
+        } else if !Journal::exists(&path.join(JOURNAL)) {
+            Some(JOURNAL)
+        } else {
+            None
+        }
+    }
+
+    /// Writes a fact about the store itself into both of its parts.
+    pub(crate) fn stamp(&self, key: &[u8], fact: &Value) -> Result<(), StorageError> {
+        self.insert(Tree::Meta, key, fact.clone())?;
+        self.state_dirty.store(true, Ordering::SeqCst);
+        self.state.insert(Tree::Meta, key, fact.clone())
+    }
+
+    /// What [`DiskEngine::stamp`] wrote, in the journal and beside the state.
+    pub(crate) fn stamped(&self, key: &[u8]) -> Result<[Option<Vec<u8>>; 2], StorageError> {
+        Ok([self.get(Tree::Meta, key)?, self.state.get(Tree::Meta, key)?])
+    }
+
+    fn healthy(&self) -> Result<(), StorageError> {
+        match self.failure.read().as_ref() {
+            None => Ok(()),
+            Some(failure) => Err(failure.clone()),
+        }
+    }
+
+    /// Latches the first failure of a write or flush.
+    fn latched<T>(&self, outcome: Result<T, StorageError>) -> Result<T, StorageError> {
+        // A record that is too long is refused before anything is written.
+        if let Err(error) = &outcome
+            && !matches!(error, StorageError::TooLarge { .. })
+        {
+            self.failure.write().get_or_insert_with(|| error.poison());
+        }
+        outcome
+    }
+
+    fn write_journal(
+        &self,
+        tree: Tree,
+        writes: &[(Vec<u8>, Option<Value>)],
+    ) -> Result<(), StorageError> {
+        self.healthy()?;
+        for (key, _) in writes {
+            check_key(key)?;
+        }
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.latched(self.journal.write(tree, writes))
+    }
+}
+
+impl Engine for DiskEngine {
+    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.healthy()?;
+        match tree {
+            Tree::State => self.state.get(tree, key),
+            Tree::Log | Tree::Meta => self.journal.get(tree, key),
+        }
+    }
+
+    fn scan(
+        &self,
+        tree: Tree,
+        from: &[u8],
+        to: &[u8],
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Pair>, StorageError> {
+        self.healthy()?;
+        match tree {
+            Tree::State => self.state.scan(tree, from, to, order, limit),
+            Tree::Log | Tree::Meta => self.journal.scan(tree, (from, to), order, limit),
+        }
+    }
+
+    fn insert(&self, tree: Tree, key: &[u8], value: Value) -> Result<(), StorageError> {
+        if tree != Tree::State {
+            return self.write_journal(tree, &[(key.to_vec(), Some(value))]);
+        }
+        self.healthy()?;
+        self.state_dirty.store(true, Ordering::SeqCst);
+        self.latched(self.state.insert(tree, key, value))
+    }
+
+    fn write(&self, tree: Tree, batch: Batch) -> Result<(), StorageError> {
+        if tree != Tree::State {
+            return self.write_journal(tree, &batch.writes);
+        }
+        self.healthy()?;
+        self.state_dirty.store(true, Ordering::SeqCst);
+        self.latched(self.state.write(tree, batch))
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.flush_log()?;
+        if self.state_dirty.swap(false, Ordering::SeqCst) {
+            self.latched(self.state.flush())?;
+        }
+        Ok(())
+    }
+
+    fn flush_log(&self) -> Result<(), StorageError> {
+        self.healthy()?;
+        self.latched(self.journal.flush())?;
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn stats(&self) -> EngineStats {
+        EngineStats {
+            flushes: self.flushes.load(Ordering::Relaxed),
+            syncs: sync_repair::syncs(),
+            writes: self.writes.load(Ordering::Relaxed) + self.state.stats().writes,
+            bytes_on_disk: self.journal.bytes_on_disk() + self.state.stats().bytes_on_disk,
+        }
+    }
+}
