@@ -57,6 +57,8 @@ const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
 const SMALL_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often this node makes sure of how fresh its state is.
 const FRESHNESS_INTERVAL: Duration = Duration::from_millis(100);
+/// How often it is looked whether consensus has failed.
+const FAILURE_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the other nodes are asked for their status.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a proposer waits before it tries again, unless a leader turns up earlier.
@@ -459,16 +461,13 @@ impl Node {
 
     /// Ends when consensus has stopped because of a failure, with what is known about it; never otherwise.
     pub async fn failed(&self) -> String {
-        let mut metrics = self.inner.raft.server_metrics();
-        let mut all = self.inner.raft.metrics();
+        // Every step of consensus changes its metrics, so waiting for a change would wake the caller for each of them.
+        let metrics = self.inner.raft.metrics();
         loop {
-            if let Err(fatal) = &all.borrow_watched().running_state {
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
                 return fatal.to_string();
             }
-            tokio::select! {
-                changed = all.changed() => if changed.is_err() { return "consensus has ended".to_owned() },
-                _ = metrics.changed() => {}
-            }
+            tokio::time::sleep(FAILURE_INTERVAL).await;
         }
     }
 

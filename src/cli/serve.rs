@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat, LogSettings};
@@ -46,20 +47,64 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let (clients, consensus) = (runtime("clients")?, runtime("consensus")?);
-    let serving = crate::node::serve(config, args.node, consensus.handle());
+    let clients = client_runtime()?;
+    let consensus = ConsensusThread::start()?;
+    let serving = crate::node::serve(config, args.node, &consensus.handle);
     let ended = clients.block_on(Box::pin(serving));
     // What still blocks then, a snapshot that is being built for instance, is given up.
     clients.shutdown_timeout(SHUTDOWN_TIMEOUT);
-    consensus.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    consensus.stop();
     ended?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn runtime(name: &str) -> anyhow::Result<Runtime> {
+fn client_runtime() -> anyhow::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let built = builder.enable_all().thread_name(name).build();
-    built.with_context(|| format!("cannot start the runtime for {name}"))
+    let built = builder.enable_all().thread_name("clients").build();
+    built.context("cannot start the runtime for clients")
+}
+
+/// The one thread that consensus and the peers' server run on.
+///
+/// Consensus is one sequence of small steps, each of which wakes the next: on one thread that is a push to a queue, on
+/// several it is a sleeping thread to wake, some tens of microseconds each. What blocks on the disk has threads of its
+/// own.
+struct ConsensusThread {
+    handle: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl ConsensusThread {
+    fn start() -> anyhow::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder
+            .enable_all()
+            .thread_name("consensus-blocking")
+            .build();
+        let runtime = runtime.context("cannot start the runtime for consensus")?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("consensus".to_owned())
+            .spawn(move || {
+                // Told to stop, or abandoned: both end it.
+                let _ = runtime.block_on(stopped);
+                runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+            });
+        Ok(Self {
+            handle,
+            stop: Some(stop),
+            thread: thread.context("cannot start the thread for consensus")?,
+        })
+    }
+
+    fn stop(mut self) {
+        drop(self.stop.take());
+        if self.thread.join().is_err() {
+            tracing::error!("the thread of consensus panicked");
+        }
+    }
 }
 
 fn ids(config: &Config) -> String {
