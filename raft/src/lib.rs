@@ -44,8 +44,8 @@ mod tests;
 pub use app::{App, Clock, Stamp};
 pub use machine::Blocking;
 pub use node::{
-    Address, ControlError, Decided, MAX_COMMAND_BYTES, MemberStatus, Node, NodeParts, ProposeError,
-    ReadError, Seen, StartError, Status, Tuning,
+    Address, ControlError, Decided, EntryMark, MAX_COMMAND_BYTES, MemberStatus, Node, NodeParts,
+    ProposeError, ReadError, Seen, StartError, Status, Tuning, Vitals,
 };
 pub use runtime::{random_u64, random_u128, seed_this_thread};
 pub use transport::{

@@ -29,10 +29,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 mod control;
+mod inspect;
 mod start;
 mod status;
 
 pub use control::Address;
+pub use inspect::{EntryMark, Vitals};
 
 use crate::app::{App, Clock};
 use crate::barrier::{Barrier, NoIndex, ReadIndex, barrier};
