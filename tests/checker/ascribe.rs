@@ -3,16 +3,18 @@
 //! An answered create names its booking. An unanswered one may have made a booking that clients meet later, in a list,
 //! say. Each such booking is matched with an unknown create of the same user that was called before anyone met the
 //! booking, and, where it was seen unchanged since it was made, for that desk and those slots. Two bookings with one
-//! create, or one with none, is a violation: nobody asked for it.
+//! create, or one with none, is a violation: nobody asked for it. A booking was seen as it was made if it was seen at
+//! version 1, or if no client ever asked to move it.
 //!
 //! Where several matches are possible, they concern one user, one desk and the same slots, and the bookings get the
 //! creates in the order of their calls. That is never too strict: if another match explains the history then so does
 //! this one, since of two such bookings one is gone before the other is made, and its end names it, so it was met
-//! before. (A booking that was never seen at version 1 is matched by user alone.)
+//! before. All that needs clients to name only bookings that they were shown before, in this history: then nothing is
+//! moved that nobody has seen unmoved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::history::{Action, Id, Outcome, Sight};
+use super::history::{Action, Id, Outcome};
 use super::merge::{Met, Operation};
 use super::verdict::Violation;
 
@@ -77,6 +79,13 @@ fn told(operation: &Operation) -> Option<Id> {
 }
 
 fn strangers(operations: &[Operation], makers: &BTreeMap<Id, usize>) -> Vec<Stranger> {
+    let moved: BTreeSet<&Id> = operations
+        .iter()
+        .filter_map(|operation| match operation.action() {
+            Action::Move { booking, .. } => Some(booking),
+            _ => None,
+        })
+        .collect();
     let mut found: BTreeMap<Id, Stranger> = BTreeMap::new();
     for (number, operation) in operations.iter().enumerate() {
         let Some(answer) = &operation.answer else {
@@ -98,7 +107,10 @@ fn strangers(operations: &[Operation], makers: &BTreeMap<Id, usize>) -> Vec<Stra
                     as_made: None,
                     witness: number,
                 });
-            stranger.note(sight, answer.at, answer.index);
+            stranger.note(answer.at, answer.index);
+            if sight.version == 1 || !moved.contains(&sight.booking) {
+                stranger.as_made = Some((sight.desk.clone(), sight.slots.clone()));
+            }
         }
     }
     for operation in operations {
@@ -111,15 +123,12 @@ fn strangers(operations: &[Operation], makers: &BTreeMap<Id, usize>) -> Vec<Stra
 }
 
 impl Stranger {
-    fn note(&mut self, sight: &Sight, at: u64, index: Option<u64>) {
+    fn note(&mut self, at: u64, index: Option<u64>) {
         self.met.at = self.met.at.min(at);
         self.met.index = match (self.met.index, index) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        if sight.version == 1 {
-            self.as_made = Some((sight.desk.clone(), sight.slots.clone()));
-        }
     }
 }
 
@@ -152,6 +161,14 @@ fn augment(
     taken: &mut BTreeMap<usize, usize>,
     tried: &mut [bool],
 ) -> bool {
+    // The first that is free, lest an earlier booking be moved to a later create without need.
+    if let Some(create) = candidates[stranger]
+        .iter()
+        .find(|create| !taken.contains_key(create))
+    {
+        taken.insert(*create, stranger);
+        return true;
+    }
     for create in &candidates[stranger] {
         if std::mem::replace(&mut tried[*create], true) {
             continue;

@@ -1,5 +1,8 @@
 //! What clients saw.
 //!
+//! A history is whole for its desks and users: whatever anybody does to their bookings is in it. Clients name only
+//! bookings that they were shown before, by an answer in it.
+//!
 //! Times are ticks of any clock that all clients of a history share, real or simulated, the finer the better: an answer
 //! and a call at the same tick count as concurrent, which weakens the check. A counter that grows with each event is the
 //! best of all.

@@ -52,7 +52,7 @@
 //! `#[path = "../checker/mod.rs"] mod checker;` at the root of a test binary, with `#[expect(dead_code)]` where a part of
 //! it is not needed; then fill a [`history::History`] and [`check`] it.
 //!
-//! `tests/it/checker_checked.rs` checks the checker: against brute force, against planted violations, against itself.
+//! `tests/it/checker_checked/` checks the checker: against brute force, against planted violations, against itself.
 
 pub(crate) mod ascribe;
 pub(crate) mod history;

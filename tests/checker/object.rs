@@ -16,7 +16,7 @@ use super::search::{Found, Item, Stuck, search};
 use super::verdict::Violation;
 
 pub(crate) use derive::objects;
-pub(crate) use steps::{BookingStep, HolderStep};
+pub(crate) use steps::{BookingStep, HolderStep, Standing};
 
 /// What counts as time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,12 @@
 //! Whoever asks after an answer with index *i* was given must be answered by a state that includes *i*: a linearizable
 //! read with index *i* or more, a write with more than *i*, since it is an entry of its own, decided later. That holds
 //! across all clients, and contains "read your writes" and "reads never go back". A read with `Mesto-Min-Index` is
-//! answered with that index at least, a local one too.
+//! answered with that index at least, a local one too. No two writes have one index.
 //!
 //! Of refusals only those are looked at that the log order decides; others may be decided by the node that was asked,
 //! and speak for no index.
+
+use std::collections::BTreeMap;
 
 use super::history::{History, Outcome, Record, Refusal};
 use super::merge::Operation;
@@ -15,6 +17,7 @@ use super::verdict::Violation;
 /// Checks the indexes of all answers.
 pub(crate) fn check(history: &History, operations: &[Operation]) -> Result<(), Violation> {
     history.records.iter().try_for_each(check_minimum)?;
+    check_distinct(operations)?;
     let mut answered: Vec<(u64, u64, &Operation)> = operations
         .iter()
         .filter_map(|operation| {
@@ -61,6 +64,23 @@ fn check_minimum(record: &Record) -> Result<(), Violation> {
         }
         _ => Ok(()),
     }
+}
+
+fn check_distinct(operations: &[Operation]) -> Result<(), Violation> {
+    let mut by_index: BTreeMap<u64, &Operation> = BTreeMap::new();
+    for operation in operations
+        .iter()
+        .filter(|operation| operation.action().is_write())
+    {
+        let Some(index) = spoken_for(operation) else {
+            continue;
+        };
+        if let Some(other) = by_index.insert(index, operation) {
+            let what = format!("two writes have index {index}");
+            return Err(Violation::of(&what, [&other.record, &operation.record]));
+        }
+    }
+    Ok(())
 }
 
 /// The index that an answer speaks for.

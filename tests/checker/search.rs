@@ -8,8 +8,8 @@
 //! Three things keep it fast:
 //! - A read that is possible is taken at once and never reconsidered: it changes nothing, so whatever can
 //!   follow without it can follow with it.
-//! - What must happen is tried before what only may have happened (unknown operations, whose returns are never
-//!   reached).
+//! - What must happen is tried before what only may have happened (unknown operations, which have no return, and stand in
+//!   a list of their own). Of these, only those that change something are tried.
 //! - A configuration is remembered as 128 bits, the sum of one random number for each operation taken. If
 //!   two configurations collided, a history might be refused that is fine; the chance, for the billion
 //!   configurations of a budget, is below 10⁻²⁰.
@@ -64,81 +64,36 @@ pub(crate) struct Stuck<T> {
 
 /// Looks for an order of `items`. Each step costs one of `budget`.
 pub(crate) fn search<S: Step>(items: &[Item<S>], budget: &mut u64) -> Found<S::State> {
-    let mut list = List::of(items);
-    let mut seen: HashSet<(u128, S::State)> = HashSet::new();
-    let mut taken: Vec<Taken<S::State>> = Vec::new();
-    let (mut state, mut configuration) = (S::START, 0_u128);
-    let mut must_left = items.iter().filter(|item| item.answer.is_some()).count();
-    let (mut turn, mut at) = (Turn::Reads, list.first());
-    let mut furthest: Option<(u64, Stuck<S::State>)> = None;
-    while must_left > 0 {
+    let mut run = Run::new(items);
+    while run.must_left > 0 {
         if *budget == 0 {
             return Found::OutOfBudget;
         }
         *budget -= 1;
-        let Node {
-            item,
-            is_return,
-            next,
-            ..
-        } = list.nodes[at];
-        let now = &items[item];
-        if is_return {
-            if let Some(later) = turn.next() {
-                (turn, at) = (later, list.first());
-                continue;
-            }
-            let time = now.answer.expect("it has a return");
-            if furthest.as_ref().is_none_or(|(latest, _)| time > *latest) {
-                furthest = Some((time, Stuck { item, state }));
-            }
-            loop {
-                let Some(last) = taken.pop() else {
-                    let (_, stuck) = furthest.expect("just noted");
-                    return Found::Stuck(stuck);
-                };
-                list.put_back(last.item);
-                must_left += usize::from(items[last.item].answer.is_some());
-                configuration = configuration.wrapping_sub(mark(last.item));
-                state = last.before;
-                if last.turn != Turn::Reads {
-                    (turn, at) = (last.turn, list.nodes[list.call_of[last.item]].next);
-                    break;
-                }
-            }
-            continue;
-        }
-        let after = if turn == Turn::of(now) {
-            now.step.apply(state)
-        } else {
-            None
-        };
-        let useful = after.filter(|after| turn != Turn::May || *after != state);
-        let Some(after) = useful else {
-            at = next;
-            continue;
-        };
-        let reached = configuration.wrapping_add(mark(item));
-        if turn != Turn::Reads && !seen.insert((reached, after)) {
-            at = next;
-            continue;
-        }
-        let previous = list.nodes[at].previous;
-        taken.push(Taken {
-            item,
-            before: state,
-            turn,
-        });
-        list.lift(item);
-        must_left -= usize::from(now.answer.is_some());
-        (state, configuration) = (after, reached);
-        if turn == Turn::Reads {
-            at = list.nodes[previous].next;
-        } else {
-            (turn, at) = (Turn::Reads, list.first());
+        if let Some(stuck) = run.step() {
+            return Found::Stuck(stuck);
         }
     }
     Found::Order
+}
+
+/// A search under way.
+struct Run<'a, S: Step> {
+    items: &'a [Item<S>],
+    list: List,
+    /// Configurations that were tried.
+    seen: HashSet<(u128, S::State)>,
+    /// What was taken, in order.
+    taken: Vec<Taken<S::State>>,
+    must_left: usize,
+    state: S::State,
+    configuration: u128,
+    turn: Turn,
+    /// The node that is looked at next.
+    at: usize,
+    /// The first return in the list, once it is known.
+    first_return: usize,
+    furthest: Option<(u64, Stuck<S::State>)>,
 }
 
 /// An operation that was taken.
@@ -146,6 +101,7 @@ struct Taken<T> {
     item: usize,
     before: T,
     turn: Turn,
+    first_return: usize,
 }
 
 /// Which operations are looked at in a pass over the list.
@@ -156,30 +112,133 @@ enum Turn {
     May,
 }
 
-impl Turn {
-    fn of<S: Step>(item: &Item<S>) -> Self {
-        match (item.step.is_read(), item.answer) {
-            (true, _) => Self::Reads,
-            (false, Some(_)) => Self::Must,
-            (false, None) => Self::May,
+impl<'a, S: Step> Run<'a, S> {
+    fn new(items: &'a [Item<S>]) -> Self {
+        let list = List::of(items);
+        Self {
+            items,
+            seen: HashSet::new(),
+            taken: Vec::new(),
+            must_left: items.iter().filter(|item| item.answer.is_some()).count(),
+            state: S::START,
+            configuration: 0,
+            turn: Turn::Reads,
+            at: list.nodes[MUST].next,
+            first_return: MUST,
+            furthest: None,
+            list,
         }
     }
 
-    fn next(self) -> Option<Self> {
-        match self {
-            Self::Reads => Some(Self::Must),
-            Self::Must => Some(Self::May),
-            Self::May => None,
+    /// Looks at one node. Gives the end of it if there is no order.
+    fn step(&mut self) -> Option<Stuck<S::State>> {
+        let Node {
+            item,
+            is_return,
+            next,
+            ..
+        } = self.list.nodes[self.at];
+        match self.turn {
+            Turn::Reads if is_return => self.begin(Turn::Must),
+            Turn::Must if is_return => {
+                self.first_return = self.at;
+                self.begin(Turn::May);
+            }
+            // Nodes are numbered by time, so what is beyond the first return has a greater number.
+            Turn::May if self.at == MAY || self.at > self.first_return => {
+                self.note_stuck();
+                return self.go_back();
+            }
+            turn => match self.possible(turn, item) {
+                Some(after) => self.take(item, after),
+                None => self.at = next,
+            },
+        }
+        None
+    }
+
+    fn begin(&mut self, turn: Turn) {
+        let list = if turn == Turn::May { MAY } else { MUST };
+        (self.turn, self.at) = (turn, self.list.nodes[list].next);
+    }
+
+    /// The state after `item`, if this is its turn, it is possible, and leads anywhere new.
+    fn possible(&mut self, turn: Turn, item: usize) -> Option<S::State> {
+        let step = &self.items[item].step;
+        if step.is_read() != (turn == Turn::Reads) {
+            return None;
+        }
+        let after = step.apply(self.state)?;
+        match turn {
+            Turn::Reads => Some(after),
+            Turn::May if after == self.state => None,
+            Turn::Must | Turn::May => {
+                let reached = self.configuration.wrapping_add(mark(item));
+                self.seen.insert((reached, after)).then_some(after)
+            }
+        }
+    }
+
+    fn take(&mut self, item: usize, after: S::State) {
+        let previous = self.list.nodes[self.at].previous;
+        self.taken.push(Taken {
+            item,
+            before: self.state,
+            turn: self.turn,
+            first_return: self.first_return,
+        });
+        self.list.lift(item);
+        self.must_left -= usize::from(self.items[item].answer.is_some());
+        self.configuration = self.configuration.wrapping_add(mark(item));
+        self.state = after;
+        match self.turn {
+            Turn::Reads => self.at = self.list.nodes[previous].next,
+            Turn::Must | Turn::May => self.begin(Turn::Reads),
+        }
+    }
+
+    fn note_stuck(&mut self) {
+        let item = self.list.nodes[self.first_return].item;
+        let time = self.items[item].answer.expect("it has a return");
+        if self
+            .furthest
+            .as_ref()
+            .is_none_or(|(latest, _)| time > *latest)
+        {
+            let state = self.state;
+            self.furthest = Some((time, Stuck { item, state }));
+        }
+    }
+
+    /// Puts back what was taken last, and the reads that followed from it. If nothing was taken, there is no order.
+    fn go_back(&mut self) -> Option<Stuck<S::State>> {
+        loop {
+            let Some(last) = self.taken.pop() else {
+                return self.furthest.take().map(|(_, stuck)| stuck);
+            };
+            self.list.put_back(last.item);
+            self.must_left += usize::from(self.items[last.item].answer.is_some());
+            self.configuration = self.configuration.wrapping_sub(mark(last.item));
+            self.state = last.before;
+            if last.turn != Turn::Reads {
+                (self.turn, self.first_return) = (last.turn, last.first_return);
+                self.at = self.list.nodes[self.list.call_of[last.item]].next;
+                return None;
+            }
         }
     }
 }
 
-/// Calls and returns by time, with what was taken lifted off. The first node is the list's own.
+/// Two lists, each a ring: calls and returns of what must happen, and calls of what may, both by time, with what was taken
+/// lifted off. Node 0 heads the first, node 1 the second; the others are numbered by time.
 struct List {
     nodes: Vec<Node>,
     call_of: Vec<usize>,
     return_of: Vec<Option<usize>>,
 }
+
+const MUST: usize = 0;
+const MAY: usize = 1;
 
 #[derive(Clone, Copy)]
 struct Node {
@@ -198,36 +257,38 @@ impl List {
         }
         // At one tick, calls come before returns: what touches is concurrent.
         events.sort_unstable();
-        let count = events.len() + 1;
+        let head = |number| Node {
+            item: 0,
+            is_return: false,
+            previous: number,
+            next: number,
+        };
         let mut list = Self {
-            nodes: Vec::with_capacity(count),
+            nodes: vec![head(MUST), head(MAY)],
             call_of: vec![0; items.len()],
             return_of: vec![None; items.len()],
         };
-        list.nodes.push(Node {
-            item: 0,
-            is_return: false,
-            previous: count - 1,
-            next: 1 % count,
-        });
-        for (number, (_, is_return, item)) in (1..).zip(events) {
+        for (_, is_return, item) in events {
+            let ring = if items[item].answer.is_some() {
+                MUST
+            } else {
+                MAY
+            };
+            let (number, previous) = (list.nodes.len(), list.nodes[ring].previous);
+            list.nodes.push(Node {
+                item,
+                is_return,
+                previous,
+                next: ring,
+            });
+            list.link(number);
             if is_return {
                 list.return_of[item] = Some(number);
             } else {
                 list.call_of[item] = number;
             }
-            list.nodes.push(Node {
-                item,
-                is_return,
-                previous: number - 1,
-                next: (number + 1) % count,
-            });
         }
         list
-    }
-
-    fn first(&self) -> usize {
-        self.nodes[0].next
     }
 
     fn lift(&mut self, item: usize) {
