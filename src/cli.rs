@@ -149,6 +149,7 @@ struct DemoArgs {
 
 /// Parses the arguments of the process, does what they say, and answers the exit code.
 pub fn run() -> ExitCode {
+    hush_caught_panics();
     let line = CommandLine::parse();
     match execute(line.command) {
         Ok(code) => code,
@@ -157,6 +158,16 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A panic over damaged files becomes an error, which tells of it in words; the panic itself is not worth a backtrace.
+fn hush_caught_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !mesto_storage::panic_is_caught() {
+            usual(panic);
+        }
+    }));
 }
 
 fn execute(command: Command) -> anyhow::Result<ExitCode> {

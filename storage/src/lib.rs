@@ -52,6 +52,7 @@ mod frame;
 mod journal;
 mod log;
 mod memory;
+mod panics;
 mod sled_engine;
 pub mod snapshot;
 mod state;
@@ -66,6 +67,7 @@ pub use engine::{
 pub use error::StorageError;
 pub use log::{Done, Log, LogOptions, LogStats, LogWriter, MAX_RECORD_BYTES, Record};
 pub use memory::{DiskCounts, MemoryDisk};
+pub use panics::panic_is_caught;
 pub use snapshot::{SnapshotFiles, SnapshotReader, SnapshotWriter};
 pub use state::{
     Applied, Digest, Image, Import, MAX_APPLIED_RECORD_BYTES, State, StateOptions, Transaction,

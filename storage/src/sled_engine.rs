@@ -14,7 +14,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +22,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock};
 
 use crate::engine::check_key;
+use crate::panics::catching;
 use crate::{
     Batch, Engine, EngineStats, Order, Pair, StorageError, Tree, Value, sync_repair, undo,
 };
@@ -289,8 +289,9 @@ fn open_database(path: &Path, cache_bytes: u64) -> Result<sled::Db, StorageError
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
         // On some damaged files sled panics instead of answering.
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|_panic| {
-            StorageError::corruption(format!("the database in {} cannot be read", path.display()))
+        let opened = catching(|| config.open()).map_err(|panic| {
+            let place = path.display();
+            StorageError::corruption(format!("the database in {place} cannot be read: {panic}"))
         })?;
         match opened {
             Ok(db) => return Ok(db),

@@ -17,12 +17,12 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use crate::data_dir::{Marker, check_belongs, database_path, lock, read_marker, snapshots_path};
 use crate::disk_engine::DiskEngine;
 use crate::log::inspect;
+use crate::panics::catching;
 use crate::snapshot::{self, DirSnapshots, SnapshotFiles, SnapshotSummary};
 use crate::{Digest, StorageError, state};
 
@@ -174,19 +174,6 @@ fn check_database(copy: &Path, marker: Option<Marker>, report: &mut VerifyReport
     }
 }
 
-/// Runs what reads through sled, and gives its panic as a text. Whatever it left half done is only
-/// of the copy and of the report, which says that there is damage.
-fn catching<T>(check: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(check)).map_err(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("for an unknown reason");
-        format!("the store gave up on it: {text}")
-    })
-}
-
 fn check_contents(engine: &DiskEngine, marker: Option<Marker>, report: &mut VerifyReport) {
     match marker {
         Some(marker) => match check_belongs(engine, marker) {
@@ -274,23 +261,5 @@ fn remove_directory(path: &Path) -> Result<(), StorageError> {
             Err(StorageError::file("remove", path, error))
         }
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_is_given_as_a_text() {
-        assert_eq!(catching(|| 7), Ok(7));
-        let number = 7;
-        for (outcome, expected) in [
-            (catching(|| panic!("cannot find pid {number}")), "pid 7"),
-            (catching(|| panic!("torn")), "torn"),
-        ] {
-            let outcome: Result<(), String> = outcome;
-            assert!(outcome.is_err_and(|text| text.contains(expected)));
-        }
     }
 }
