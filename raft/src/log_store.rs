@@ -1,14 +1,15 @@
 //! openraft's log over `mesto_storage`'s: entries become records, the vote becomes durable metadata.
 //!
 //! What must be durable before it is answered is: the vote, and every append whose callback is called. What was
-//! appended is readable at once. This module adds no state of its own; everything is in [`Log`], so its clones all see
-//! the same.
+//! appended is readable at once. Entries are purged only as far as the state on the disk has come, since whatever it
+//! lacks is in them alone. This module adds no state of its own; everything is in [`Log`], so its clones all see the
+//! same.
 
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 
-use mesto_storage::{Log, Record, StorageError};
+use mesto_storage::{Log, Record, State, StorageError};
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -26,6 +27,8 @@ const VOTE_META: &str = "vote";
 #[derive(Clone)]
 pub(crate) struct LogStore {
     log: Log,
+    /// What the entries are applied to.
+    state: State,
     /// The most that one AppendEntries message carries, in bytes of encoded entries.
     max_append_bytes: usize,
 }
@@ -37,7 +40,7 @@ pub(crate) enum MetaError {
     Storage(#[from] StorageError),
     #[error("stored metadata: {0}")]
     Codec(#[from] CodecError),
-    #[error("the log's writer has stopped")]
+    #[error("the store's writer has stopped")]
     Stopped,
 }
 
@@ -67,7 +70,7 @@ pub(crate) async fn put_meta<T: Serialize>(
     completed(|done| log.put_meta(key, bytes, true, done)).await
 }
 
-/// Waits for an operation of the log that reports through a callback.
+/// Waits for an operation of the store that reports through a callback.
 pub(crate) async fn completed(start: impl FnOnce(mesto_storage::Done)) -> Result<(), MetaError> {
     let (sender, receiver) = oneshot::channel();
     start(Box::new(move |result| {
@@ -89,9 +92,10 @@ struct StoredVote {
 }
 
 impl LogStore {
-    pub(crate) fn new(log: Log, max_append_bytes: usize) -> Self {
+    pub(crate) fn new(log: Log, state: State, max_append_bytes: usize) -> Self {
         Self {
             log,
+            state,
             max_append_bytes,
         }
     }
@@ -226,6 +230,8 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        // Consensus does nothing else meanwhile; a snapshot is announced only after this is so, and then it is at once.
+        completed(|done| self.state.persist_to(log_id.index, done)).await?;
         let mark = codec::encode(&StoredLogId::from(log_id));
         Ok(completed(|done| self.log.purge_to(log_id.index, mark, done)).await?)
     }

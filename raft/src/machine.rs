@@ -1,12 +1,15 @@
 //! The replicated state machine: applies entries in groups, and keeps snapshots.
 //!
-//! A group is one transaction and one atomic write: data, digest, and the record of what was applied (log id,
-//! membership, the nodes that were ever removed). Clients are answered after that write. It needs no sync of its own,
-//! because the log that can rebuild it is durable; but the state must never be ahead of the log on disk, so a group
-//! waits until its last entry was handed to the same store.
+//! A group is one transaction and one commit: data, digest, and the record of what was applied (log id, membership, the
+//! nodes that were ever removed). It is a commit in memory, and clients are answered right after it; the state is carried
+//! to the disk in the background, never ahead of the log that can rebuild it. So a restart finds an earlier commit, says
+//! so by [`Machine::applied_state`], and is given the entries after it again. Applying waits only while the disk is so
+//! far behind that memory would grow without bound.
 //!
 //! A snapshot is a consistent image of the state in a file of its own, built page by page while entries are applied.
-//! Exactly one snapshot is current; it is found again at start by the greatest index in its header.
+//! Exactly one snapshot is current; it is found again at start by the greatest index in its header. Before it is
+//! announced the state on the disk has reached it, because consensus may then purge the log up to there, and must not
+//! have to wait.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -17,7 +20,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use mesto_storage::snapshot::{SnapshotBuild, SnapshotRestore, read_header};
 use mesto_storage::{
-    Applied, Log, MAX_APPLIED_RECORD_BYTES, SnapshotFiles, State, StorageError, Transaction,
+    Applied, MAX_APPLIED_RECORD_BYTES, SnapshotFiles, State, StorageError, Transaction,
 };
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
@@ -38,7 +41,7 @@ const SNAPSHOT_TRIES: usize = 3;
 /// A snapshot as openraft knows it.
 pub(crate) type BuiltSnapshot = openraft::alias::SnapshotOf<Types, SnapshotFile>;
 
-/// How many entries are applied in one atomic write at most.
+/// How many entries are applied in one commit at most.
 const MAX_GROUP_ENTRIES: usize = 256;
 
 /// What the state records about itself, beside the application's data. A part of every snapshot.
@@ -157,7 +160,6 @@ pub(crate) struct Progress {
 pub(crate) struct Machine {
     state: State,
     app: Arc<dyn App>,
-    log: Log,
     files: Arc<dyn SnapshotFiles>,
     blocking: Blocking,
     progress: Arc<Progress>,
@@ -166,7 +168,7 @@ pub(crate) struct Machine {
     group: Mutex<Group>,
 }
 
-/// Entries that were decided and wait to be written together.
+/// Entries that were decided and wait to be committed together.
 #[derive(Default)]
 struct Group {
     transaction: Option<Transaction>,
@@ -180,7 +182,6 @@ impl Machine {
     pub(crate) fn open(
         state: State,
         app: Arc<dyn App>,
-        log: Log,
         files: Arc<dyn SnapshotFiles>,
         blocking: Blocking,
     ) -> Result<(Self, Arc<Progress>), io::Error> {
@@ -204,7 +205,6 @@ impl Machine {
         let machine = Self {
             state,
             app,
-            log,
             files,
             blocking,
             progress: Arc::clone(&progress),
@@ -251,13 +251,13 @@ impl Machine {
         group.answers.push((responder, reply));
     }
 
-    async fn write_group(&mut self) -> Result<(), io::Error> {
+    async fn commit_group(&mut self) -> Result<(), io::Error> {
         let group = self.group.get_mut();
         let Some(last) = group.last.take() else {
             return Ok(());
         };
         group.record.log_id = Some(last.into());
-        completed(|done| self.log.when_durable(last.index, done)).await?;
+        completed(|done| self.state.when_room(done)).await?;
         let transaction = group
             .transaction
             .take()
@@ -301,10 +301,10 @@ impl RaftStateMachine<Types> for Machine {
             let decided = catch_unwind(AssertUnwindSafe(|| self.decide(entry, responder)));
             decided.map_err(|_| io::Error::other("applying an entry panicked"))?;
             if self.group.get_mut().answers.len() >= MAX_GROUP_ENTRIES {
-                self.write_group().await?;
+                self.commit_group().await?;
             }
         }
-        self.write_group().await
+        self.commit_group().await
     }
 
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Self::SnapshotBuilder> {
@@ -392,10 +392,13 @@ impl Builder {
         let name = snapshot_name(&meta);
         let writer = self.files.create(&name).map_err(io::Error::other)?;
         let build = SnapshotBuild::new(image, writer, Vec::new()).map_err(io::Error::other)?;
-        match self.blocking.run(build, SnapshotBuild::step).await? {
-            Ok(_) => Ok(Some((meta, name))),
-            Err(error) => unless_lost(error),
+        if let Err(error) = self.blocking.run(build, SnapshotBuild::step).await? {
+            return unless_lost(error);
         }
+        if let Some(index) = index_of(&meta) {
+            completed(|done| self.state.persist_to(index, done)).await?;
+        }
+        Ok(Some((meta, name)))
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use mesto_storage::{
-    Engine, Log, LogOptions, LogStats, SnapshotFiles, State, StateOptions, StorageError,
+    Engine, Log, LogOptions, LogStats, SnapshotFiles, State, StateOptions, StateStats, StorageError,
 };
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
@@ -38,7 +38,7 @@ pub use inspect::{EntryMark, Vitals};
 
 use crate::app::{App, Clock};
 use crate::barrier::{Barrier, NoIndex, ReadIndex, barrier};
-use crate::log_store::LogStore;
+use crate::log_store::{LogStore, completed};
 use crate::machine::{Blocking, Machine, Progress};
 use crate::messages::{Outcome, ProposeBatch};
 use crate::network::Network;
@@ -65,6 +65,8 @@ const FAILURE_INTERVAL: Duration = Duration::from_millis(50);
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a proposer waits before it tries again, unless a leader turns up earlier.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// How long a node that stops may take to put on its disk what it applied.
+const PERSIST_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long leadership may take to be handed over.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -323,6 +325,8 @@ pub struct Node {
     inner: Arc<Inner>,
     receiver: Arc<Receiver>,
     tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    /// Tasks that write log and state, where these are no threads.
+    writers: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 /// What the tasks of a node share.
@@ -440,6 +444,11 @@ impl Node {
         &self.inner.state
     }
 
+    /// What of the state is in memory only, and how much was carried to the disk.
+    pub fn state_stats(&self) -> StateStats {
+        self.inner.state.stats()
+    }
+
     /// How much the log has written, and in how many syncs.
     pub fn log_stats(&self) -> LogStats {
         self.inner.log.stats()
@@ -482,7 +491,8 @@ impl Node {
         }
     }
 
-    /// Stops this node at once; see [`Node::step_down`].
+    /// Stops this node at once; see [`Node::step_down`]. What was applied is put on the disk if that does not take long,
+    /// so that the next start need not apply it again.
     pub async fn stop(&self) {
         self.inner.barrier.write().take();
         for task in self.tasks.lock().drain(..) {
@@ -490,6 +500,17 @@ impl Node {
         }
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::error!(%error, "consensus ended badly");
+        }
+        let persisted = completed(|done| self.inner.state.persist(done));
+        match tokio::time::timeout(PERSIST_TIMEOUT, persisted).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the next start applies the end of the log again");
+            }
+            Err(_) => tracing::warn!("the next start applies the end of the log again"),
+        }
+        for writer in self.writers.lock().drain(..) {
+            writer.abort();
         }
     }
 }

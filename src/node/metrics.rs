@@ -32,6 +32,7 @@ impl Collector for NodeMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let status = self.node.status();
         let log = self.node.log_stats();
+        let state = self.node.state_stats();
         let store = self.engine.stats();
         let up = status
             .members
@@ -94,6 +95,16 @@ impl Collector for NodeMetrics {
             log.cached_bytes as u64,
         )?;
         gauge(
+            "mesto_state_layer_bytes",
+            "Bytes of the state that are not carried to the store yet",
+            state.layer_bytes as u64,
+        )?;
+        gauge(
+            "mesto_state_persisted_index",
+            "Index that a crash would come back with, before the log is applied again",
+            state.persisted_index,
+        )?;
+        gauge(
             "mesto_store_disk_bytes",
             "Bytes of the store on disk",
             store.bytes_on_disk,
@@ -111,6 +122,21 @@ impl Collector for NodeMetrics {
             "mesto_log_groups",
             "Groups of records that were synced together",
             log.groups,
+        )?;
+        counter(
+            "mesto_state_carried_layers",
+            "Layers of the state carried to the store",
+            state.carried_layers,
+        )?;
+        counter(
+            "mesto_state_carried_pairs",
+            "Pairs of the state carried to the store",
+            state.carried_pairs,
+        )?;
+        counter(
+            "mesto_state_carry_us",
+            "Microseconds that the writer of the state has worked",
+            state.carry_us,
         )?;
         counter(
             "mesto_store_flushes",

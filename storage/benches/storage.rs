@@ -1,21 +1,23 @@
 //! The store beside the physical limit: groups appended durably through the log, and the same
-//! bytes into a bare file with one `fdatasync` a group; state commits, gets and scans.
+//! bytes into a bare file with one `fdatasync` a group, one that grows and one whose length and
+//! blocks are there already; state commits (with the writer carrying them at the same time), gets
+//! and scans.
 //!
 //! `cargo bench -p mesto-storage`
 
-use std::fs::File;
 use std::hint::black_box;
-use std::io::Write;
-use std::sync::Arc;
+use std::io::{Seek, Write};
 use std::sync::mpsc::channel;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mesto_storage::{
-    Applied, DataDir, DataDirOptions, Engine, Log, LogOptions, Order, Record, State,
+    Applied, DataDir, DataDirOptions, Log, LogOptions, Order, Record, State, StateOptions,
 };
 
 const RECORD_BYTES: usize = 300;
+/// The file whose blocks are there already; written round and round.
+const WRITTEN_BYTES: usize = 16 << 20;
 const GROUPS: [u64; 4] = [1, 8, 64, 256];
 /// Records kept, as after purging behind a snapshot.
 const KEPT: u64 = 20_000;
@@ -32,12 +34,26 @@ fn append(c: &mut Criterion) {
     group.sample_size(30);
     for size in GROUPS {
         group.throughput(Throughput::Elements(size));
-        group.bench_function(format!("bare file/{size}"), |bencher| {
-            let path = tempfile::tempdir().expect("a temporary directory");
-            let mut file = File::create(path.path().join("bare")).expect("a file is created");
-            let count = usize::try_from(size).expect("a small number");
-            let bytes = vec![7; RECORD_BYTES * count];
+        let bytes = vec![7; RECORD_BYTES * usize::try_from(size).expect("a small number")];
+        group.bench_function(format!("growing file/{size}"), |bencher| {
+            let mut file = tempfile::tempfile().expect("a file is created");
             bencher.iter(|| {
+                file.write_all(&bytes).expect("a write succeeds");
+                file.sync_data().expect("a sync succeeds");
+            });
+        });
+        group.bench_function(format!("written file/{size}"), |bencher| {
+            let mut file = tempfile::tempfile().expect("a file is created");
+            file.write_all(&vec![1; WRITTEN_BYTES])
+                .expect("a write succeeds");
+            file.sync_all().expect("a sync succeeds");
+            let mut at = WRITTEN_BYTES;
+            bencher.iter(|| {
+                if at + bytes.len() > WRITTEN_BYTES {
+                    at = 0;
+                    file.rewind().expect("a seek succeeds");
+                }
+                at += bytes.len();
                 file.write_all(&bytes).expect("a write succeeds");
                 file.sync_data().expect("a sync succeeds");
             });
@@ -119,6 +135,14 @@ fn group_commit(c: &mut Criterion) {
 
 /// Like a booking: eight reads, six writes of some 100 bytes.
 fn book(state: &State, bookings: u64, next: &mut u64) {
+    let (sender, receiver) = channel();
+    state.when_room(Box::new(move |result| {
+        sender.send(result).expect("someone waits");
+    }));
+    receiver
+        .recv()
+        .expect("an answer comes")
+        .expect("the writer is sound");
     let mut transaction = state.transaction();
     for _ in 0..bookings {
         *next += 1;
@@ -151,8 +175,11 @@ fn book(state: &State, bookings: u64, next: &mut u64) {
 
 fn state(c: &mut Criterion) {
     let (_path, directory) = directory();
-    let engine: Arc<dyn Engine> = directory.engine();
-    let state = State::open(Arc::clone(&engine)).expect("the state opens");
+    let (log, _log_writer) =
+        Log::open(directory.engine(), LogOptions::default()).expect("the log opens");
+    let (state, writer) =
+        State::open(directory.engine(), &log, StateOptions::default()).expect("the state opens");
+    let thread = std::thread::spawn(move || writer.run());
     let mut next = 0;
     for _ in 0..300 {
         book(&state, 64, &mut next);
@@ -195,6 +222,8 @@ fn state(c: &mut Criterion) {
         });
     });
     group.finish();
+    drop(state);
+    thread.join().expect("the writer ends");
 }
 
 criterion_group!(benches, append, group_commit, state);

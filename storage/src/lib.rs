@@ -14,16 +14,18 @@
 //!    tried again, because after a failed sync nobody knows what the disk holds.
 //! 2. **What was not acknowledged is there as a prefix.** Writes of the log and its facts become
 //!    durable in the order in which they were made, batches whole; so do those of the state,
-//!    which is written after the log records that it contains are durable
-//!    ([`Log::when_durable`]), and so can never outrun the log.
-//! 3. **Data, applied index and digest are one.** [`State::commit`] writes them in one atomic
-//!    batch. Two replicas that applied the same index have the same digest, or differ.
+//!    which is carried to the disk in the background, after the log records that it contains are
+//!    durable ([`Log::when_durable`]), and so can never outrun the log. The log in turn keeps
+//!    whatever the state on the disk lacks ([`State::persist_to`]).
+//! 3. **Data, applied index and digest are one.** [`State::commit`] changes them in one step in
+//!    memory, and what a crash leaves of the state is a commit that was. Two replicas that
+//!    applied the same index have the same digest, or differ.
 //! 4. **Damage is noticed, and never taken for an empty store.** Log chunks, small facts, the
-//!    state's head and snapshot pages carry checksums; the log must be contiguous; the pairs must
-//!    have their digest; the database must be whole up to its last seal ([`DataDir::seal`]).
-//!    [`verify`] checks all of it on a stopped node.
-//! 5. **Memory is bounded**, whatever is stored: recent records, queues, an image's old values
-//!    and the database's cache each by an option.
+//!    state's head and pieces, and snapshot pages carry checksums; the log must be contiguous;
+//!    the pairs must have their digest; the database must be whole up to its last seal
+//!    ([`DataDir::seal`]). [`verify`] checks all of it on a stopped node.
+//! 5. **Memory is bounded**, whatever is stored: recent records, queues, layers of the state, an
+//!    image's old values and the database's cache each by an option.
 //!
 //! The log lies in a journal of its own (`journal/`), one `fdatasync` away from whoever waits for
 //! it. The state lies in sled 0.34, whose own flush does not reach the disk on Linux; how that is
@@ -37,7 +39,7 @@
 //!
 //! - It knows no Raft and no booking: votes, log ids, memberships and commands are bytes.
 //! - It never blocks a caller for the disk but in the calls that say so; threads are the
-//!   caller's ([`LogWriter::run`]).
+//!   caller's ([`LogWriter::run`], [`StateWriter::run`]).
 //! - It does not notice the loss of what was written after the last seal if a process was killed
 //!   *and* its files were then damaged; the other replicas have it.
 //! - It does not encrypt, compress or shrink files. sled's file never shrinks; its space is used
@@ -70,8 +72,8 @@ pub use memory::{DiskCounts, MemoryDisk};
 pub use panics::panic_is_caught;
 pub use snapshot::{SnapshotFiles, SnapshotReader, SnapshotWriter};
 pub use state::{
-    Applied, Digest, Image, Import, MAX_APPLIED_RECORD_BYTES, State, StateOptions, Transaction,
-    View,
+    Applied, Digest, Image, Import, MAX_APPLIED_RECORD_BYTES, State, StateOptions, StateStats,
+    StateWriter, Transaction, View,
 };
 pub use verify::{VerifyReport, verify};
 

@@ -30,7 +30,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mesto_storage::sync_repair::{Repair, observe_syncs_for_tests, set_repair_for_tests};
 use mesto_storage::{
-    Applied, DataDir, DataDirOptions, Digest, Log, LogOptions, Order, Record, State, StorageError,
+    Applied, DataDir, DataDirOptions, Digest, Log, LogOptions, Order, Record, State, StateOptions,
+    StorageError,
 };
 use parking_lot::Mutex;
 
@@ -203,20 +204,28 @@ fn live(directory: &DataDir, told: &Arc<Mutex<Told>>, stop: &AtomicBool, mut dic
         ..LogOptions::default()
     };
     let (log, writer) = Log::open(directory.engine(), options).expect("the log opens");
-    let state = State::open(directory.engine()).expect("the state opens");
+    let layers = StateOptions {
+        max_layer_bytes: 4_000 + 30_000 * usize::try_from(dice.below(2)).expect("0 or 1"),
+        portion_pairs: 8,
+        ..StateOptions::default()
+    };
+    let (state, carrier) = State::open(directory.engine(), &log, layers).expect("the state opens");
     let thread = std::thread::spawn(move || writer.run());
+    let carrying = std::thread::spawn(move || carrier.run());
     let in_flight = Arc::new(AtomicU64::new(0));
     let horizon = Mutex::new(state.applied().index);
     std::thread::scope(|scope| {
         let applier_dice = Dice::new(dice.below(u64::MAX));
-        // Commits and flushes overlap, so that a flush makes half a commit durable.
+        // Layers are carried and the log is flushed at once, so that a flush makes half a layer
+        // durable.
         scope.spawn(|| apply_all(&log, &state, &horizon, stop, applier_dice));
         change_all(
             directory, &log, &state, &horizon, told, stop, &in_flight, &mut dice,
         );
     });
-    drop(log);
-    thread.join().expect("the writer ends");
+    drop((log, state));
+    carrying.join().expect("the state's writer ends");
+    thread.join().expect("the log's writer ends");
 }
 
 /// Appends, votes, truncates, purges and seals.
@@ -321,7 +330,15 @@ fn purge(log: &Log, state: &State, told: &Arc<Mutex<Told>>) {
     let upto = state.applied().index.saturating_sub(60);
     if upto > 0 {
         told.lock().purge_asked = upto;
-        log.purge_to(upto, upto.to_le_bytes().to_vec(), Box::new(drop));
+        let log = log.clone();
+        state.persist_to(
+            upto,
+            Box::new(move |result| {
+                if result.is_ok() {
+                    log.purge_to(upto, upto.to_le_bytes().to_vec(), Box::new(drop));
+                }
+            }),
+        );
     }
 }
 
@@ -338,14 +355,13 @@ fn apply(log: &Log, state: &State, horizon: &Mutex<u64>, count: u64) {
         to
     };
     let (sender, receiver) = channel();
-    log.when_durable(
-        to - 1,
-        Box::new(move |result| sender.send(result).expect("it waits")),
-    );
+    state.when_room(Box::new(move |result| {
+        sender.send(result).expect("it waits");
+    }));
     receiver
         .recv()
         .expect("an answer comes")
-        .expect("the log is sound");
+        .expect("the state is sound");
     let mut transaction = state.transaction();
     for index in from..to {
         match effect(index) {
@@ -367,7 +383,8 @@ fn apply(log: &Log, state: &State, horizon: &Mutex<u64>, count: u64) {
 fn check(directory: &DataDir, told: &Told) -> Result<(), String> {
     let said = |error: StorageError| error.to_string();
     let (log, _writer) = Log::open(directory.engine(), LogOptions::default()).map_err(said)?;
-    let state = State::open(directory.engine()).map_err(said)?;
+    let (state, _carrier) =
+        State::open(directory.engine(), &log, StateOptions::default()).map_err(said)?;
     let purged = log.purge_mark().map_or(0, |mark| number(&mark));
     if purged > told.purge_asked {
         return Err(format!(

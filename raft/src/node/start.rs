@@ -1,8 +1,9 @@
 //! Putting a node together, and the tasks that it runs.
 
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
-use mesto_storage::{Log, LogWriter, State};
+use mesto_storage::{Log, LogWriter, State, StateWriter};
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::{Mutex, RwLock};
@@ -25,8 +26,10 @@ impl Node {
     pub async fn start(parts: NodeParts) -> Result<Self, StartError> {
         let config = parts.tuning.config()?;
         let (log, writer) = Log::open(Arc::clone(&parts.engine), parts.log_options.clone())?;
-        let writer = run_writer(writer, parts.blocking);
-        let state = State::open_with(Arc::clone(&parts.engine), parts.state_options.clone())?;
+        let log_writer = run_writer(writer, parts.blocking);
+        let options = parts.state_options.clone();
+        let (state, writer) = State::open(Arc::clone(&parts.engine), &log, options)?;
+        let state_writer = run_writer(writer, parts.blocking);
         let identity = Identity::open(log.clone(), parts.id, parts.storage_id).await;
         let identity = Arc::new(identity.map_err(|error| StartError::Identity(error.to_string()))?);
         let peers = Peers::new(
@@ -38,11 +41,10 @@ impl Node {
         let (machine, progress) = Machine::open(
             state.clone(),
             Arc::clone(&parts.app),
-            log.clone(),
             Arc::clone(&parts.snapshots),
             parts.blocking,
         )?;
-        let append_timeout = std::time::Duration::from_millis(parts.tuning.append_timeout_ms);
+        let append_timeout = Duration::from_millis(parts.tuning.append_timeout_ms);
         let network = Network {
             peers: peers.clone(),
             append_timeout,
@@ -51,7 +53,7 @@ impl Node {
             parts.id,
             Arc::new(config),
             network,
-            LogStore::new(log.clone(), parts.tuning.max_append_bytes),
+            LogStore::new(log.clone(), state.clone(), parts.tuning.max_append_bytes),
             machine,
         )
         .await;
@@ -103,22 +105,69 @@ impl Node {
         tasks.push(tokio::spawn(keep_fresh(Arc::clone(&inner))));
         tasks.push(tokio::spawn(keep_status(Arc::clone(&inner))));
         tasks.push(tokio::spawn(tell_leaders(Arc::clone(&inner))));
-        tasks.extend(writer);
+        let writers = log_writer.into_iter().chain(state_writer).collect();
         Ok(Self {
             inner,
             receiver,
             tasks: Arc::new(Mutex::new(tasks)),
+            writers: Arc::new(Mutex::new(writers)),
         })
     }
 }
 
-/// Runs the log's one writer: on a thread of its own, or, in a simulation, as a task.
-fn run_writer(mut writer: LogWriter, blocking: Blocking) -> Option<JoinHandle<()>> {
+/// What writes in the background: of the log, or of the state.
+trait Writer: Send + 'static {
+    /// The name of its thread.
+    const NAME: &'static str;
+    /// How long it rests between two steps in a simulation, where nothing takes any time of its own.
+    const REST: Duration;
+
+    fn run(self);
+    fn step(&mut self) -> bool;
+    fn on_work(&mut self, wake: Box<dyn Fn() + Send + Sync>);
+}
+
+impl Writer for LogWriter {
+    const NAME: &'static str = "log-writer";
+    const REST: Duration = Duration::ZERO;
+
+    fn run(self) {
+        Self::run(self);
+    }
+
+    fn step(&mut self) -> bool {
+        Self::step(self)
+    }
+
+    fn on_work(&mut self, wake: Box<dyn Fn() + Send + Sync>) {
+        Self::on_work(self, wake);
+    }
+}
+
+impl Writer for StateWriter {
+    const NAME: &'static str = "state-writer";
+    const REST: Duration = Duration::from_millis(1);
+
+    fn run(self) {
+        Self::run(self);
+    }
+
+    fn step(&mut self) -> bool {
+        Self::step(self)
+    }
+
+    fn on_work(&mut self, wake: Box<dyn Fn() + Send + Sync>) {
+        Self::on_work(self, wake);
+    }
+}
+
+/// Runs a writer: on a thread of its own, or, in a simulation, as a task.
+fn run_writer<W: Writer>(mut writer: W, blocking: Blocking) -> Option<JoinHandle<()>> {
     match blocking {
         Blocking::Threads => {
-            // It ends by itself when the last handle of the log is gone.
+            // It ends by itself when the last handle of what it writes is gone.
             std::thread::Builder::new()
-                .name("log-writer".to_owned())
+                .name(W::NAME.to_owned())
                 .spawn(move || writer.run())
                 .expect("a process that cannot start a thread cannot run");
             None
@@ -130,7 +179,11 @@ fn run_writer(mut writer: LogWriter, blocking: Blocking) -> Option<JoinHandle<()
             Some(tokio::spawn(async move {
                 loop {
                     while writer.step() {
-                        tokio::task::yield_now().await;
+                        if W::REST.is_zero() {
+                            tokio::task::yield_now().await;
+                        } else {
+                            tokio::time::sleep(W::REST).await;
+                        }
                     }
                     work.notified().await;
                 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mesto_storage::{
     DataDir, DataDirOptions, Engine, Log, LogOptions, MemoryDisk, SnapshotFiles, State,
+    StateOptions,
 };
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
@@ -18,16 +19,17 @@ fn open(engine: Arc<dyn Engine>, snapshots: Arc<dyn SnapshotFiles>) -> (LogStore
     let (log, writer) =
         Log::open(Arc::clone(&engine), LogOptions::default()).expect("an empty log opens");
     std::thread::spawn(move || writer.run());
-    let state = State::open(engine).expect("an empty state opens");
+    let (state, carrier) =
+        State::open(engine, &log, StateOptions::default()).expect("an empty state opens");
+    std::thread::spawn(move || carrier.run());
     let (machine, _) = Machine::open(
-        state,
+        state.clone(),
         Arc::new(Register),
-        log.clone(),
         snapshots,
         Blocking::Threads,
     )
     .expect("an empty machine opens");
-    (LogStore::new(log, 1 << 20), machine)
+    (LogStore::new(log, state, 1 << 20), machine)
 }
 
 struct OnSled;

@@ -116,6 +116,7 @@ pub(crate) struct Cluster {
     pub(crate) disks: BTreeMap<NodeId, (MemoryDisk, StorageId)>,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) tuning: Tuning,
+    pub(crate) layers: StateOptions,
     pub(crate) secret: &'static [u8],
 }
 
@@ -139,13 +140,20 @@ impl Cluster {
             disks: BTreeMap::new(),
             nodes: BTreeMap::new(),
             tuning,
+            layers: StateOptions::default(),
             secret: b"secret",
         }
     }
 
     /// A cluster of nodes 1 to `size`, bootstrapped, with a leader.
     pub(crate) async fn new(size: u64, tuning: Tuning) -> Self {
+        Self::with_layers(size, tuning, StateOptions::default()).await
+    }
+
+    /// The same, with other limits of the state.
+    pub(crate) async fn with_layers(size: u64, tuning: Tuning, layers: StateOptions) -> Self {
         let mut cluster = Self::empty(tuning);
+        cluster.layers = layers;
         for id in 1..=size {
             cluster.start(id).await;
         }
@@ -172,7 +180,7 @@ impl Cluster {
             snapshots: disk.snapshots(),
             blocking: Blocking::Inline,
             log_options: LogOptions::default(),
-            state_options: StateOptions::default(),
+            state_options: self.layers.clone(),
             transport: Arc::new(End {
                 wires: Arc::clone(&self.wires),
                 from: id,

@@ -1,15 +1,17 @@
-//! The head of the state: one record that says which generation lives, how far it was applied
-//! and what its digest is. It is written in the same batch as the data, so it is always true.
+//! The head of the stored state: one record that says which generation lives, how far it was
+//! applied, what its digest is, and whether pieces of a layer are to be laid over its pairs
+//! (`redo.rs`). One write replaces it, so the stored state changes in one step.
 //!
 //! ```text
 //! key    0        the only key of one byte, smaller than all data
 //! value           in a frame (`frame.rs`):
-//!        0        version, 1
+//!        0        version: 1 without pieces, 2 with
 //!        1        the live generation, 1..=254
 //!        2..18    digest of the live pairs
 //!        18..26   index of the last applied entry (little-endian)
 //!        26..34   replicated time in milliseconds (little-endian)
-//!        34..     the caller's record
+//!        34..38   version 2 only: the number of pieces (little-endian)
+//!        34/38..  the caller's record
 //! data   key      generation, then the caller's key
 //! ```
 
@@ -21,6 +23,7 @@ pub(super) const KEY: &[u8] = &[0];
 pub(super) const FIRST_GENERATION: u8 = 1;
 pub(super) const LAST_GENERATION: u8 = 254;
 const VERSION: u8 = 1;
+const VERSION_WITH_PIECES: u8 = 2;
 
 /// What is true of the live generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub(crate) struct Head {
     pub(super) generation: u8,
     pub(super) digest: Digest,
     pub(super) applied: Applied,
+    /// How many pieces of a layer are to be laid over the pairs; 0 in memory.
+    pub(super) redo_pieces: u32,
 }
 
 impl Head {
@@ -37,23 +42,33 @@ impl Head {
             generation: FIRST_GENERATION,
             digest: Digest::EMPTY,
             applied: Applied::default(),
+            redo_pieces: 0,
+        }
+    }
+
+    /// The same state, spread over its pairs and this many pieces.
+    pub(super) fn with_pieces(&self, redo_pieces: u32) -> Head {
+        Head {
+            redo_pieces,
+            ..self.clone()
         }
     }
 
     pub(super) fn encode(&self) -> Result<Value, StorageError> {
+        check_record(&self.applied)?;
         let record = &self.applied.record;
-        if record.len() > MAX_APPLIED_RECORD_BYTES {
-            return Err(StorageError::TooLarge {
-                what: "applied record",
-                bytes: record.len(),
-                limit_bytes: MAX_APPLIED_RECORD_BYTES,
-            });
-        }
-        let mut bytes = Vec::with_capacity(34 + record.len());
-        bytes.extend_from_slice(&[VERSION, self.generation]);
+        let version = match self.redo_pieces {
+            0 => VERSION,
+            _ => VERSION_WITH_PIECES,
+        };
+        let mut bytes = Vec::with_capacity(38 + record.len());
+        bytes.extend_from_slice(&[version, self.generation]);
         bytes.extend_from_slice(&self.digest.to_bytes());
         bytes.extend_from_slice(&self.applied.index.to_le_bytes());
         bytes.extend_from_slice(&self.applied.now_ms.to_le_bytes());
+        if version == VERSION_WITH_PIECES {
+            bytes.extend_from_slice(&self.redo_pieces.to_le_bytes());
+        }
         bytes.extend_from_slice(record);
         frame(KEY, &bytes)
     }
@@ -75,9 +90,17 @@ impl Head {
         let (&[version, generation], rest) = content.split_first_chunk::<2>()?;
         let (digest, rest) = rest.split_first_chunk::<16>()?;
         let (index, rest) = rest.split_first_chunk::<8>()?;
-        let (now_ms, record) = rest.split_first_chunk::<8>()?;
+        let (now_ms, rest) = rest.split_first_chunk::<8>()?;
+        let (redo_pieces, record) = match version {
+            VERSION => (0, rest),
+            VERSION_WITH_PIECES => {
+                let (pieces, record) = rest.split_first_chunk::<4>()?;
+                (u32::from_le_bytes(*pieces), record)
+            }
+            _ => return None,
+        };
         let known = (FIRST_GENERATION..=LAST_GENERATION).contains(&generation);
-        (version == VERSION && known).then(|| Head {
+        known.then(|| Head {
             generation,
             digest: Digest::from_bytes(*digest),
             applied: Applied {
@@ -85,8 +108,22 @@ impl Head {
                 now_ms: u64::from_le_bytes(*now_ms),
                 record: record.to_vec(),
             },
+            redo_pieces,
         })
     }
+}
+
+/// Refuses a record above its limit.
+pub(super) fn check_record(applied: &Applied) -> Result<(), StorageError> {
+    let bytes = applied.record.len();
+    if bytes > MAX_APPLIED_RECORD_BYTES {
+        return Err(StorageError::TooLarge {
+            what: "applied record",
+            bytes,
+            limit_bytes: MAX_APPLIED_RECORD_BYTES,
+        });
+    }
+    Ok(())
 }
 
 /// The stored key of the caller's `key`.

@@ -1,9 +1,12 @@
 //! A consistent image of the state, read while commits go on.
 //!
-//! The image walks the keys upwards with a cursor. A commit that changes a key at or ahead of
-//! the cursor first saves the value that the image must still show (or that there was none);
-//! behind the cursor nothing needs saving. A page is what the engine holds, corrected by what
-//! was saved. So a commit waits for at most one page, and an unchanged state costs no memory.
+//! The image begins by closing the active layer: what it must show is then the engine's pairs
+//! with the frozen layers above them, and it holds on to those. It walks the keys upwards with a
+//! cursor. When the writer carries a *later* layer, it first saves the engine's value of each key
+//! at or ahead of the cursor (or that there was none), unless one of the image's own layers
+//! covers the key anyway; behind the cursor nothing needs saving. A page is what the engine
+//! holds, corrected by what was saved and by the image's layers. So commits never wait for an
+//! image, the writer waits for at most one page, and an unchanged state costs no memory.
 //!
 //! The alternatives were weighed: an immutable map in memory holds ten million bookings in
 //! RAM; blocking commits for the whole walk stalls the service for seconds.
@@ -11,16 +14,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::head::Head;
-use super::transaction::Overlay;
-use super::{Applied, Digest, Inner, scan_generation, successor};
-use crate::{Order, Pair, StorageError};
+use super::head::{Head, stored_key};
+use super::layer::{Frozen, changes_of, cost};
+use super::merge::{self, Range, successor};
+use super::{Applied, Digest, Inner};
+use crate::{Engine, Order, Pair, StorageError, Tree};
 
 /// Pairs fetched under the lock at a time: about a millisecond when none is in memory.
 const PAGE_PAIRS: usize = 128;
 
 /// The state's side of a living image.
 pub(super) struct Tracking {
+    generation: u8,
+    /// What was above the engine when the image began, the oldest first.
+    layers: Vec<Arc<Frozen>>,
     /// Keys below this were given out.
     cursor: Vec<u8>,
     /// What the image must show instead of what the engine holds, all at or above the cursor.
@@ -31,48 +38,55 @@ pub(super) struct Tracking {
 }
 
 impl Tracking {
-    /// Saves what a commit is about to overwrite.
-    pub(super) fn save(&mut self, overlay: &Overlay, max_bytes: usize) {
-        if self.finished || self.lost.is_some() {
-            return;
+    /// Saves what the writer is about to overwrite.
+    pub(super) fn save(
+        &mut self,
+        engine: &dyn Engine,
+        key: &[u8],
+        max_bytes: usize,
+    ) -> Result<(), StorageError> {
+        let needed = !self.finished
+            && self.lost.is_none()
+            && key >= self.cursor.as_slice()
+            && !self.layers.iter().any(|frozen| frozen.layer.holds(key))
+            && !self.saved.contains_key(key);
+        if !needed {
+            return Ok(());
         }
-        for (key, slot) in overlay.range(self.cursor.clone()..) {
-            if slot.after.is_none() || self.saved.contains_key(key) {
-                continue;
-            }
-            self.saved_bytes += cost(key, slot.before.as_ref());
-            self.saved.insert(key.clone(), slot.before.clone());
-        }
+        let before = engine.get(Tree::State, &stored_key(self.generation, key))?;
+        self.saved_bytes += cost(key, before.as_ref());
+        self.saved.insert(key.to_vec(), before);
         if self.saved_bytes > max_bytes {
             self.give_up(StorageError::image_lost(format!(
                 "more than {max_bytes} bytes of old values would have to be kept; \
                  writes are faster than the image is read"
             )));
         }
+        Ok(())
     }
 
     pub(super) fn give_up(&mut self, error: StorageError) {
         self.lost = Some(error);
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.layers.clear();
         self.saved.clear();
         self.saved_bytes = 0;
     }
 
-    /// Corrects `stored`, the engine's pairs from the cursor up to `end` (`None`: all).
-    fn correct(&self, stored: Vec<Pair>, end: Option<&[u8]>) -> Vec<Pair> {
-        if self.saved.is_empty() {
-            return stored;
-        }
-        let mut pairs: BTreeMap<Vec<u8>, Vec<u8>> = stored.into_iter().collect();
-        for (key, value) in &self.saved {
-            if end.is_some_and(|end| key.as_slice() > end) {
-                break;
-            }
-            match value {
-                Some(value) => pairs.insert(key.clone(), value.clone()),
-                None => pairs.remove(key),
-            };
-        }
-        pairs.into_iter().collect()
+    /// The next pairs from the cursor on.
+    fn read(&self, engine: &dyn Engine) -> Result<Vec<Pair>, StorageError> {
+        let range = Range {
+            from: &self.cursor,
+            to: &[],
+            order: Order::Ascending,
+        };
+        let layers = self.layers.iter().rev();
+        let mut changes: Vec<_> = layers.map(|frozen| frozen.layer.changes(range)).collect();
+        changes.push(changes_of(&self.saved, range));
+        merge::scan(engine, self.generation, changes, range, PAGE_PAIRS)
     }
 
     /// Moves the cursor and forgets what lies behind it.
@@ -84,11 +98,6 @@ impl Tracking {
         }
         self.cursor = cursor;
     }
-}
-
-fn cost(key: &[u8], value: Option<&Vec<u8>>) -> usize {
-    const ENTRY_OVERHEAD_BYTES: usize = 96;
-    ENTRY_OVERHEAD_BYTES + key.len() + value.map_or(0, Vec::len)
 }
 
 /// All pairs as of the commit at which it was begun, in key order, page by page. One at a time;
@@ -110,8 +119,14 @@ impl Image {
         if image.is_some() {
             return Err(StorageError::misuse("an image is being read already"));
         }
-        let head = inner.live.read().head.clone();
+        let mut live = inner.live.write();
+        live.freeze();
+        let head = live.head.clone();
+        let layers = live.frozen.iter().cloned().collect();
+        drop(live);
         *image = Some(Tracking {
+            generation: head.generation,
+            layers,
             cursor: Vec::new(),
             saved: BTreeMap::new(),
             saved_bytes: 0,
@@ -119,6 +134,7 @@ impl Image {
             lost: None,
         });
         drop(image);
+        inner.notify();
         Ok(Image {
             inner: Arc::clone(inner),
             head,
@@ -137,7 +153,7 @@ impl Image {
         self.head.digest
     }
 
-    /// Bytes of old values that are kept for this image now.
+    /// Bytes of old values that are kept for this image now, its layers not counted.
     #[must_use]
     pub fn saved_bytes(&self) -> usize {
         self.inner
@@ -148,7 +164,7 @@ impl Image {
     }
 
     /// The next pairs, at least one and otherwise at most some `max_bytes` of them; `None` after
-    /// the last. Commits wait while a page is read.
+    /// the last. The writer waits while a page is read, commits do not.
     ///
     /// # Errors
     /// `ImageLost` when too much changed ahead of the cursor or an import replaced the state;
@@ -158,42 +174,23 @@ impl Image {
         let tracking = guard
             .as_mut()
             .expect("the image lives as long as its tracking");
-        loop {
-            if let Some(lost) = &tracking.lost {
-                return Err(lost.clone());
-            }
-            if tracking.finished {
-                return Ok(None);
-            }
-            let stored = scan_generation(
-                self.inner.engine.as_ref(),
-                self.head.generation,
-                &tracking.cursor,
-                &[],
-                Order::Ascending,
-                PAGE_PAIRS,
-            )?;
-            let end = match stored.last() {
-                Some((key, _)) if stored.len() == PAGE_PAIRS => Some(key.clone()),
-                _ => None,
-            };
-            let mut pairs = tracking.correct(stored, end.as_deref());
-            let cut = cut_at(&pairs, max_bytes);
-            if cut < pairs.len() {
-                pairs.truncate(cut);
-                let last = pairs.last().map(|(key, _)| successor(key));
-                tracking.advance(last.expect("a cut leaves at least one pair"));
-            } else if let Some(end) = end {
-                tracking.advance(successor(&end));
-            } else {
-                tracking.finished = true;
-                tracking.saved.clear();
-                tracking.saved_bytes = 0;
-            }
-            if !pairs.is_empty() {
-                return Ok(Some(pairs));
-            }
+        if let Some(lost) = &tracking.lost {
+            return Err(lost.clone());
         }
+        if tracking.finished {
+            return Ok(None);
+        }
+        let mut pairs = tracking.read(self.inner.engine.as_ref())?;
+        let cut = cut_at(&pairs, max_bytes);
+        if cut == pairs.len() && pairs.len() < PAGE_PAIRS {
+            tracking.finished = true;
+            tracking.forget();
+        } else {
+            pairs.truncate(cut);
+            let last = pairs.last().map(|(key, _)| successor(key));
+            tracking.advance(last.expect("a page that is not the last has a pair"));
+        }
+        Ok((!pairs.is_empty()).then_some(pairs))
     }
 }
 

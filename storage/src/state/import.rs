@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::head::{self, FIRST_GENERATION, Head, LAST_GENERATION, stored_key};
+use super::writer::answer;
 use super::{Applied, Digest, Inner};
 use crate::engine::MAX_KEY_BYTES;
 use crate::{Pair, StorageError, Tree, Value};
@@ -28,6 +29,8 @@ impl Drop for Import {
         if self.inner.live.read().head.generation != self.generation {
             leftovers.dead.insert(self.generation);
         }
+        drop(leftovers);
+        self.inner.notify();
     }
 }
 
@@ -91,8 +94,9 @@ impl Import {
         self.pairs
     }
 
-    /// Makes what was imported the live state, atomically and durably. A living image is lost;
-    /// a transaction begun before cannot be committed any more.
+    /// Makes what was imported the live state, atomically and durably; what was not carried of
+    /// the old one is forgotten. A living image is lost; a transaction begun before cannot be
+    /// committed any more.
     ///
     /// # Errors
     /// `Corruption` when the pairs do not have `digest` (nothing changes then); `TooLarge` for
@@ -108,6 +112,7 @@ impl Import {
             generation: self.generation,
             digest,
             applied,
+            redo_pieces: 0,
         };
         let value = head.encode()?;
         let engine = self.inner.engine.as_ref();
@@ -122,11 +127,14 @@ impl Import {
             let mut live = self.inner.live.write();
             engine.insert(Tree::State, head::KEY, value)?;
             let dead = live.head.generation;
-            live.head = head;
-            live.commits += 1;
+            live.replace(head);
             drop(live);
             self.inner.leftovers.lock().dead.insert(dead);
         }
-        engine.flush()
+        engine.flush()?;
+        // Whatever was waited for is part of the past now.
+        let waiting = self.inner.waiting.lock().take_all();
+        answer(waiting, &Ok(()));
+        Ok(())
     }
 }

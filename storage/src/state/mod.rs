@@ -1,24 +1,38 @@
 //! The replicated state: pairs, how far they were applied, and a digest of them all.
 //!
 //! ```text
-//!   transaction() ─► gets and puts in an overlay ─► commit() ─► ONE atomic engine batch:
-//!                                                              data + applied + digest
-//!   read(|view| ..) ─► many gets and scans that see one commit
+//!   transaction() ─► gets and puts in an overlay ─► commit() ─► a layer in memory
+//!                                                                │ when it is full, or asked
+//!   StateWriter (one thread) ◄───────────────────────────────────┘ for by persist_to()
+//!     └─► engine: the layer as pieces, the head that names them, then pair by pair
+//!   read(|view| ..) ─► many gets and scans that see one commit: layers, then the engine
 //!   image()         ─► page by page, as of one commit, while commits go on
 //!   import()        ─► page by page into the next generation, then one atomic flip
 //! ```
 //!
+//! The log makes everything durable that is applied, so the state is *written behind*: a commit
+//! is memory only, and a key that changes often is carried into the engine once for many
+//! commits. After a crash the state is what the engine has, an earlier commit, and whoever
+//! applies the log goes on from [`State::applied`].
+//!
 //! # Invariants
-//! - The applied record and the digest are written in the batch of the data that they speak of.
-//! - One writer: a transaction that did not see the last commit cannot be committed.
-//! - A commit is not flushed. The log that can rebuild it is durable first (see
-//!   [`crate::Log::when_durable`]), and the engine keeps the order of writes.
+//! - In memory, each commit is one step: pairs, applied record and digest. In the engine each
+//!   layer is one step (`redo.rs`), so what a crash leaves is a commit that was.
+//! - The engine is never given what the log has not made durable: the writer waits for
+//!   [`crate::Log::when_durable`]. Records may be purged only as far as the state is persisted
+//!   ([`State::persist_to`]), and a purge flushes the state first.
+//! - One writer of commits: a transaction that did not see the last cannot be committed.
 //! - Each pair lies under a generation; only the live one is ever read. An import fills the
-//!   next, and what is left of others is removed bit by bit during later commits.
+//!   next, and what is left of others is removed bit by bit.
+//!
+//! # Bounds
+//! Layers hold some [`StateOptions::max_layer_bytes`] twice; whoever commits waits for
+//! [`State::when_room`] first. Replay after a crash is bounded by the same.
 //!
 //! # Locks
-//! The image's lock, then the head's, never the other way round. Readers hold the head's lock
-//! shared, so they must not read inside a read. A commit holds it only for the engine batch.
+//! `image`, then `live`, then `waiting`, never the other way round. Readers hold `live` shared,
+//! so they must not read inside a read. A commit holds it for a moment, the writer only to
+//! exchange layers. `image` is held while the live generation's pairs change in the engine.
 //!
 //! # Not here
 //! What keys and values mean; values above [`crate::MAX_VALUE_BYTES`], which are refused.
@@ -27,26 +41,37 @@ mod digest;
 mod head;
 mod image;
 mod import;
-mod transaction;
 
-use std::collections::BTreeSet;
+mod layer;
+mod merge;
+mod redo;
+mod stored;
+mod transaction;
+mod writer;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 pub use self::digest::Digest;
-use self::head::{FIRST_GENERATION, Head, LAST_GENERATION, stored_end, stored_key};
+use self::head::{stored_end, stored_key};
 pub use self::image::Image;
 use self::image::Tracking;
 pub use self::import::Import;
+use self::layer::{Change, Layer, Live};
+use self::merge::Range;
+pub(crate) use self::stored::recompute;
 pub use self::transaction::Transaction;
 use self::transaction::{Overlay, Slot};
-use crate::{Batch, Engine, Order, Pair, StorageError, Tree, Value};
+pub use self::writer::StateWriter;
+use self::writer::{Counts, Waiting};
+use crate::{Done, Engine, Log, Order, Pair, StorageError, Tree};
 
 /// The largest [`Applied::record`], in bytes.
 pub const MAX_APPLIED_RECORD_BYTES: usize = 4 * 1024;
 
-/// Leftover pairs removed with each commit.
+/// Leftover pairs removed in one go.
 const REMOVE_PAIRS: usize = 128;
 
 /// How far the state has been applied.
@@ -72,41 +97,76 @@ impl std::fmt::Debug for Applied {
     }
 }
 
-/// Limits of the state's memory.
+/// Limits of the state's memory, and of one step of its writer.
 #[derive(Debug, Clone)]
 pub struct StateOptions {
     /// Most bytes of old values kept while an image is read. Beyond this the image is given up
-    /// (its next page is `ImageLost`) rather than commits held up; begin a new one later.
+    /// (its next page is `ImageLost`) rather than the writer held up; begin a new one later.
     pub max_image_bytes: usize,
+    /// Bytes of changes after which they are carried into the engine. Twice as much may be in
+    /// memory, and is to be applied again from the log after a crash.
+    pub max_layer_bytes: usize,
+    /// Pairs that the writer handles in one step.
+    pub portion_pairs: usize,
 }
 
 impl Default for StateOptions {
     fn default() -> StateOptions {
         StateOptions {
             max_image_bytes: 64 * 1024 * 1024,
+            max_layer_bytes: 8 * 1024 * 1024,
+            portion_pairs: 128,
         }
     }
 }
 
-/// A handle to the state. Clones are cheap and share everything.
+/// What the state holds in memory and what its writer has done; for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StateStats {
+    /// Layers of changes in memory.
+    pub layers: usize,
+    /// Their bytes, the map's own included.
+    pub layer_bytes: usize,
+    /// The index that a crash would come back with.
+    pub persisted_index: u64,
+    /// Layers carried into the engine.
+    pub carried_layers: u64,
+    /// Pairs carried into the engine.
+    pub carried_pairs: u64,
+    /// Microseconds that the writer has worked.
+    pub carry_us: u64,
+    /// Whether a failure has ended the writer.
+    pub failed: bool,
+}
+
+/// A handle to the state. Clones are cheap and share everything; the writer ends when the last
+/// is gone.
 #[derive(Clone)]
 pub struct State {
     inner: Arc<Inner>,
+    _alive: Arc<Alive>,
 }
 
 struct Inner {
     engine: Arc<dyn Engine>,
     options: StateOptions,
-    /// Held exclusively while the engine batch of a commit is applied.
-    live: RwLock<Live>,
+    /// Held while the live generation's pairs change in the engine, and for a page of an image.
     image: Mutex<Option<Tracking>>,
+    live: RwLock<Live>,
+    waiting: Mutex<Waiting>,
+    work: Condvar,
+    wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+    counts: Counts,
     leftovers: Mutex<Leftovers>,
 }
 
-struct Live {
-    head: Head,
-    /// Grows with each commit and flip; a transaction must have seen the last.
-    commits: u64,
+/// Dropped with the last handle.
+struct Alive(Arc<Inner>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// Generations that are not live.
@@ -117,43 +177,50 @@ struct Leftovers {
 }
 
 impl State {
-    /// Opens the state in `engine` with the default limits.
+    /// Opens the state in `engine`, and gives a handle and the writer. `log` is the one that the
+    /// state is applied from, in the same engine.
     ///
     /// # Errors
-    /// `Corruption` when pairs are there but no head; `Io` or `Poisoned` of the engine.
-    pub fn open(engine: Arc<dyn Engine>) -> Result<State, StorageError> {
-        State::open_with(engine, StateOptions::default())
-    }
-
-    /// Opens the state in `engine`.
-    ///
-    /// # Errors
-    /// As [`State::open`].
-    pub fn open_with(
+    /// `Corruption` when pairs are there but no head, or a piece of a layer is damaged; `Io` or
+    /// `Poisoned` of the engine.
+    pub fn open(
         engine: Arc<dyn Engine>,
+        log: &Log,
         options: StateOptions,
-    ) -> Result<State, StorageError> {
-        let stored = Head::read(engine.as_ref())?;
-        let head = stored.clone().unwrap_or_else(Head::fresh);
-        let dead = dead_generations(engine.as_ref(), head.generation)?;
-        if stored.is_none() && has_pairs(engine.as_ref(), head.generation)? {
-            return Err(StorageError::corruption(
-                "the state has pairs, but its head is missing",
-            ));
-        }
+    ) -> Result<(State, StateWriter), StorageError> {
+        let stored = stored::open(engine.as_ref())?;
+        let unfinished = stored.unfinished.map(Arc::new);
+        let live = Live {
+            persisted: stored.begun.then_some(stored.head.applied.index),
+            head: stored.head,
+            begun: stored.begun,
+            commits: 0,
+            active: Layer::default(),
+            frozen: VecDeque::from_iter(unfinished.clone()),
+            failed: None,
+        };
         let leftovers = Leftovers {
-            dead,
+            dead: stored.dead,
             importing: None,
         };
-        Ok(State {
-            inner: Arc::new(Inner {
-                engine,
-                options,
-                live: RwLock::new(Live { head, commits: 0 }),
-                image: Mutex::new(None),
-                leftovers: Mutex::new(leftovers),
-            }),
-        })
+        let inner = Arc::new(Inner {
+            engine,
+            options,
+            image: Mutex::new(None),
+            live: RwLock::new(live),
+            waiting: Mutex::default(),
+            work: Condvar::new(),
+            wake: Mutex::new(None),
+            counts: Counts::default(),
+            leftovers: Mutex::new(leftovers),
+        });
+        let writer = StateWriter::new(Arc::clone(&inner), log.clone(), unfinished);
+        let alive = Arc::new(Alive(Arc::clone(&inner)));
+        let state = State {
+            inner,
+            _alive: alive,
+        };
+        Ok((state, writer))
     }
 
     /// Runs `f` on a view that no commit changes meanwhile. Keep `f` short, since commits wait
@@ -162,7 +229,7 @@ impl State {
         let live = self.inner.live.read();
         f(&View {
             engine: self.inner.engine.as_ref(),
-            head: &live.head,
+            live: &live,
         })
     }
 
@@ -189,59 +256,102 @@ impl State {
     #[must_use]
     pub fn transaction(&self) -> Transaction {
         let live = self.inner.live.read();
-        Transaction::new(
-            Arc::clone(&self.inner.engine),
-            live.head.clone(),
-            live.commits,
-        )
+        Transaction::new(Arc::clone(&self.inner), live.head.clone(), live.commits)
     }
 
-    /// Makes the changes of `transaction` take effect, together with `applied`, in one atomic
-    /// engine batch. Not flushed.
+    /// Makes the changes of `transaction` take effect, together with `applied`, in one step and
+    /// in memory. Never blocks; wait for [`State::when_room`] before.
     ///
     /// # Errors
     /// The first storage error that the transaction met; `Misuse` when another commit came in
-    /// between or `applied` goes backwards; `TooLarge` for the applied record; `Io`, `Corruption`
-    /// or `Poisoned` of the engine, which are final.
+    /// between or `applied` does not advance; `TooLarge` for the applied record; the failure that
+    /// ended the writer.
     pub fn commit(&self, transaction: Transaction, applied: Applied) -> Result<(), StorageError> {
         let (overlay, base, commits) = transaction.into_parts()?;
-        if applied.index < base.applied.index {
-            return Err(StorageError::misuse(format!(
-                "the applied index would go from {} back to {}",
-                base.applied.index, applied.index
-            )));
-        }
-        let (mut batch, digest) = changes(&overlay, &base)?;
-        let head = Head {
-            generation: base.generation,
-            digest,
-            applied,
-        };
-        batch.put(head::KEY, head.encode()?);
-
-        let mut image = self.inner.image.lock();
+        head::check_record(&applied)?;
+        let (changed, digest) = changes(overlay, base.digest);
         let mut live = self.inner.live.write();
+        if let Some(failed) = &live.failed {
+            return Err(failed.clone());
+        }
         if live.commits != commits {
             return Err(StorageError::misuse("another commit came between"));
         }
-        if let Some(image) = image.as_mut() {
-            image.save(&overlay, self.inner.options.max_image_bytes);
+        if live.begun && applied.index <= base.applied.index {
+            return Err(StorageError::misuse(format!(
+                "the applied index would go from {} to {}",
+                base.applied.index, applied.index
+            )));
         }
-        self.inner.engine.write(Tree::State, batch)?;
-        live.head = head;
+        for (key, value) in changed {
+            live.active.set(key, value);
+        }
+        live.head.digest = digest;
+        live.head.applied = applied;
+        live.begun = true;
         live.commits += 1;
+        let frozen = live.freeze_if_full(self.inner.options.max_layer_bytes);
         drop(live);
-        drop(image);
-        self.remove_leftovers()?;
+        if frozen {
+            self.inner.notify();
+        }
         Ok(())
     }
 
-    /// Makes all commits so far durable.
+    /// Calls `done` once there is room in memory for a commit: at once, unless the writer is
+    /// behind by a whole layer.
     ///
-    /// # Errors
-    /// `Io` or `Poisoned`; final.
-    pub fn flush(&self) -> Result<(), StorageError> {
-        self.inner.engine.flush()
+    /// `done` gets the failure that ended the writer.
+    pub fn when_room(&self, done: Done) {
+        let live = self.inner.live.read();
+        let outcome = match &live.failed {
+            Some(failed) => Err(failed.clone()),
+            None if live.has_room(self.inner.options.max_layer_bytes) => Ok(()),
+            None => {
+                self.inner.waiting.lock().for_room(done);
+                return;
+            }
+        };
+        drop(live);
+        done(outcome);
+    }
+
+    /// Calls `done` once the engine has, though not necessarily flushed, everything that was
+    /// committed by now up to `index`. Records up to there may be purged after it, since a purge
+    /// flushes before it removes anything.
+    ///
+    /// `done` gets the failure that ended the writer.
+    pub fn persist_to(&self, index: u64, done: Done) {
+        let mut live = self.inner.live.write();
+        let index = index.min(live.head.applied.index);
+        let persisted = live.persisted.is_some_and(|persisted| index <= persisted);
+        let outcome = match &live.failed {
+            Some(failed) => Err(failed.clone()),
+            None if persisted || !live.begun => Ok(()),
+            None => {
+                let newest = live.frozen.back();
+                if newest.is_none_or(|newest| newest.head.applied.index < index) {
+                    live.freeze();
+                }
+                self.inner.waiting.lock().for_index(index, done);
+                drop(live);
+                self.inner.notify();
+                return;
+            }
+        };
+        drop(live);
+        done(outcome);
+    }
+
+    /// [`State::persist_to`] for all that was committed by now.
+    pub fn persist(&self, done: Done) {
+        self.persist_to(u64::MAX, done);
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> StateStats {
+        self.inner.stats()
     }
 
     /// An image of the state as it is now, to be read page by page while commits go on.
@@ -261,16 +371,22 @@ impl State {
     }
 
     /// Removes some pairs of generations that are not live. `true` while there may be more.
-    /// Commits do this too; an idle node may call it.
+    /// The writer does this too, when it has nothing else to do.
     ///
     /// # Errors
     /// `Io`, `Corruption` or `Poisoned` of the engine; final.
     pub fn remove_leftovers(&self) -> Result<bool, StorageError> {
-        let mut leftovers = self.inner.leftovers.lock();
+        self.inner.remove_leftovers()
+    }
+}
+
+impl Inner {
+    fn remove_leftovers(&self) -> Result<bool, StorageError> {
+        let mut leftovers = self.leftovers.lock();
         let Some(generation) = leftovers.dead.first().copied() else {
             return Ok(false);
         };
-        let engine = self.inner.engine.as_ref();
+        let engine = self.engine.as_ref();
         let (from, to) = (stored_key(generation, &[]), stored_end(generation, &[]));
         let pairs = engine.scan(Tree::State, &from, &to, Order::Ascending, REMOVE_PAIRS)?;
         if pairs.len() < REMOVE_PAIRS {
@@ -286,7 +402,7 @@ impl State {
 /// One consistent view of the state.
 pub struct View<'a> {
     engine: &'a dyn Engine,
-    head: &'a Head,
+    live: &'a Live,
 }
 
 impl View<'_> {
@@ -295,8 +411,7 @@ impl View<'_> {
     /// # Errors
     /// `Io`, `Corruption` or `Poisoned` of the engine.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        self.engine
-            .get(Tree::State, &stored_key(self.head.generation, key))
+        self.live.get(self.engine, key)
     }
 
     /// At most `limit` pairs with keys in `[from, to)`, in `order`; an empty `to` means no bound.
@@ -310,68 +425,37 @@ impl View<'_> {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Pair>, StorageError> {
-        scan_generation(self.engine, self.head.generation, from, to, order, limit)
+        let range = Range { from, to, order };
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let layers = self.live.layers();
+        let changes = layers.map(|layer| layer.changes(range)).collect();
+        merge::scan(
+            self.engine,
+            self.live.head.generation,
+            changes,
+            range,
+            limit,
+        )
     }
 
     /// How far the state has been applied.
     #[must_use]
     pub fn applied(&self) -> &Applied {
-        &self.head.applied
+        &self.live.head.applied
     }
 
     /// The digest of all pairs.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        self.head.digest
+        self.live.head.digest
     }
 }
 
-/// Reads all live pairs and computes their digest anew: what a checker compares.
-///
-/// # Errors
-/// `Io`, `Corruption` or `Poisoned` of the engine.
-pub(crate) fn recompute(engine: &dyn Engine) -> Result<Recomputed, StorageError> {
-    let stored = Head::read(engine)?;
-    let head = stored.unwrap_or_else(Head::fresh);
-    let mut digest = Digest::EMPTY;
-    let mut pairs = 0;
-    let mut cursor = Vec::new();
-    loop {
-        let page = scan_generation(
-            engine,
-            head.generation,
-            &cursor,
-            &[],
-            Order::Ascending,
-            1024,
-        )?;
-        let Some((last, _)) = page.last() else { break };
-        cursor = successor(last);
-        for (key, value) in page {
-            digest.add(&key, &value);
-            pairs += 1;
-        }
-    }
-    Ok(Recomputed {
-        applied: head.applied,
-        stored: head.digest,
-        computed: digest,
-        pairs,
-    })
-}
-
-/// What [`recompute`] found.
-pub(crate) struct Recomputed {
-    pub(crate) applied: Applied,
-    pub(crate) stored: Digest,
-    pub(crate) computed: Digest,
-    pub(crate) pairs: u64,
-}
-
-/// The engine writes of an overlay, and the digest after them.
-fn changes(overlay: &Overlay, base: &Head) -> Result<(Batch, Digest), StorageError> {
-    let mut digest = base.digest;
-    let mut batch = Batch::with_capacity(overlay.len() + 1);
+/// The pairs that an overlay changes, and the digest after them.
+fn changes(overlay: Overlay, mut digest: Digest) -> (Vec<Change>, Digest) {
+    let mut changed = Vec::with_capacity(overlay.len());
     for (key, slot) in overlay {
         let Slot {
             before,
@@ -383,58 +467,13 @@ fn changes(overlay: &Overlay, base: &Head) -> Result<(Batch, Digest), StorageErr
         if before == after {
             continue;
         }
-        if let Some(before) = before {
-            digest.subtract(key, before);
+        if let Some(before) = &before {
+            digest.subtract(&key, before);
         }
-        let stored = stored_key(base.generation, key);
-        match after {
-            Some(after) => {
-                digest.add(key, after);
-                batch.put(stored, Value::try_from(after.clone())?);
-            }
-            None => batch.delete(stored),
+        if let Some(after) = &after {
+            digest.add(&key, after);
         }
+        changed.push((key, after));
     }
-    Ok((batch, digest))
-}
-
-fn scan_generation(
-    engine: &dyn Engine,
-    generation: u8,
-    from: &[u8],
-    to: &[u8],
-    order: Order,
-    limit: usize,
-) -> Result<Vec<Pair>, StorageError> {
-    let (from, to) = (stored_key(generation, from), stored_end(generation, to));
-    let mut pairs = engine.scan(Tree::State, &from, &to, order, limit)?;
-    for (key, _) in &mut pairs {
-        key.remove(0);
-    }
-    Ok(pairs)
-}
-
-/// The smallest key after `key`.
-fn successor(key: &[u8]) -> Vec<u8> {
-    [key, &[0]].concat()
-}
-
-fn has_pairs(engine: &dyn Engine, generation: u8) -> Result<bool, StorageError> {
-    Ok(!scan_generation(engine, generation, &[], &[], Order::Ascending, 1)?.is_empty())
-}
-
-fn dead_generations(engine: &dyn Engine, live: u8) -> Result<BTreeSet<u8>, StorageError> {
-    let mut dead = BTreeSet::new();
-    let mut next = FIRST_GENERATION;
-    while next <= LAST_GENERATION {
-        let found = engine.scan(Tree::State, &[next], &[], Order::Ascending, 1)?;
-        let Some(generation) = found.first().and_then(|(key, _)| key.first()) else {
-            break;
-        };
-        if *generation != live {
-            dead.insert(*generation);
-        }
-        next = generation.saturating_add(1);
-    }
-    Ok(dead)
+    (changed, digest)
 }

@@ -1,7 +1,8 @@
 //! Changes on top of the last commit, kept in memory until they are committed.
 //!
-//! Each key is fetched from the engine at most once: the overlay remembers what was before
-//! (also that nothing was), which the digest needs anyway.
+//! Each key is fetched from the state at most once: the overlay remembers what was before (also
+//! that nothing was), which the digest needs anyway. A commit moves what changed, and copies
+//! nothing.
 //!
 //! The face is infallible on purpose: the domain's decision cannot handle a failed disk. The
 //! first storage error is latched, every later `get` answers `None`, and the commit refuses.
@@ -11,10 +12,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::head::{Head, stored_key};
-use super::{Applied, scan_generation};
+use super::head::Head;
+use super::layer::Live;
+use super::merge::{self, Changes, Range};
+use super::{Applied, Inner};
 use crate::engine::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
-use crate::{Engine, Order, Pair, StorageError, Tree};
+use crate::{Order, Pair, StorageError};
 
 /// A key's value at the last commit, and what this transaction makes of it.
 pub(super) struct Slot {
@@ -33,7 +36,7 @@ pub(super) type Overlay = BTreeMap<Vec<u8>, Slot>;
 
 /// A group of changes. Sees its own writes. Dropped without a commit it leaves no trace.
 pub struct Transaction {
-    engine: Arc<dyn Engine>,
+    inner: Arc<Inner>,
     base: Head,
     commits: u64,
     overlay: RefCell<Overlay>,
@@ -41,9 +44,9 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    pub(super) fn new(engine: Arc<dyn Engine>, base: Head, commits: u64) -> Transaction {
+    pub(super) fn new(inner: Arc<Inner>, base: Head, commits: u64) -> Transaction {
         Transaction {
-            engine,
+            inner,
             base,
             commits,
             overlay: RefCell::new(Overlay::new()),
@@ -92,41 +95,22 @@ impl Transaction {
         } else {
             Bound::Excluded(to)
         };
-        let changed: BTreeMap<&[u8], Option<&Vec<u8>>> = overlay
-            .range::<[u8], _>((Bound::Included(from), upper))
-            .filter(|(_, slot)| slot.after.is_some())
-            .map(|(key, slot)| (key.as_slice(), slot.now()))
-            .collect();
-        // Each changed key hides at most one stored pair, so this many stored ones are enough.
-        let wanted = limit.saturating_add(changed.len());
-        let stored = scan_generation(
-            self.engine.as_ref(),
-            self.base.generation,
-            from,
-            to,
-            order,
-            wanted,
-        );
-        let mut pairs = match stored {
-            Ok(pairs) => pairs,
-            Err(error) => {
-                self.latch(error);
-                return Vec::new();
-            }
-        };
-        if !changed.is_empty() {
-            pairs.retain(|(key, _)| !changed.contains_key(key.as_slice()));
-            let own = changed
-                .iter()
-                .filter_map(|(key, value)| value.map(|value| (*key, value)));
-            pairs.extend(own.map(|(key, value)| (key.to_vec(), value.clone())));
-            match order {
-                Order::Ascending => pairs.sort_unstable_by(|a, b| a.0.cmp(&b.0)),
-                Order::Descending => pairs.sort_unstable_by(|a, b| b.0.cmp(&a.0)),
-            }
-            pairs.truncate(limit);
-        }
-        pairs
+        let range = Range { from, to, order };
+        let found = self.below(|live| {
+            let changed = overlay
+                .range::<[u8], _>((Bound::Included(from), upper))
+                .filter(|(_, slot)| slot.after.is_some())
+                .map(|(key, slot)| (key.as_slice(), slot.now().map(Vec::as_slice)));
+            let own: Changes<'_> = match order {
+                Order::Ascending => Box::new(changed),
+                Order::Descending => Box::new(changed.rev()),
+            };
+            let layers = live.layers().map(|layer| layer.changes(range));
+            let changes = std::iter::once(own).chain(layers).collect();
+            let engine = self.inner.engine.as_ref();
+            merge::scan(engine, self.base.generation, changes, range, limit)
+        });
+        found.unwrap_or_default()
     }
 
     /// Sets `key` to `value`. A key or value above its limit is a storage error.
@@ -181,11 +165,21 @@ impl Transaction {
         if self.error.borrow().is_some() {
             return None;
         }
-        match self
-            .engine
-            .get(Tree::State, &stored_key(self.base.generation, key))
-        {
-            Ok(value) => value,
+        self.below(|live| live.get(self.inner.engine.as_ref(), key))
+            .flatten()
+    }
+
+    /// Reads the last commit; its failure is latched.
+    fn below<T>(&self, read: impl FnOnce(&Live) -> Result<T, StorageError>) -> Option<T> {
+        let live = self.inner.live.read();
+        let outcome = if live.commits == self.commits {
+            read(&live)
+        } else {
+            Err(StorageError::misuse("another commit came between"))
+        };
+        drop(live);
+        match outcome {
+            Ok(found) => Some(found),
             Err(error) => {
                 self.latch(error);
                 None

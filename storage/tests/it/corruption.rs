@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use mesto_storage::{
-    Batch, Engine, Log, LogOptions, MemoryDisk, Order, State, StorageError, Tree, Value,
+    Batch, Engine, Log, LogOptions, MemoryDisk, Order, State, StateOptions, StorageError, Tree,
+    Value,
 };
 use proptest::prelude::{
     Just, ProptestConfig, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest,
 };
 
-use crate::disks::{ignore, record, settle};
+use crate::disks::{Kept, answer, ignore, record, settle};
 use crate::state_model::applied;
 
 fn filled() -> MemoryDisk {
@@ -23,14 +24,19 @@ fn filled() -> MemoryDisk {
     log.purge_to(3, b"mark".to_vec(), ignore());
     log.put_meta("vote", b"me".to_vec(), true, ignore());
     settle(&mut writer);
-    let state = State::open(disk.engine()).expect("the state opens");
+    let mut state = Kept::open(disk.engine());
     let mut transaction = state.transaction();
     transaction.put(b"a", vec![1; 50]);
     state
         .commit(transaction, applied(3))
         .expect("a commit succeeds");
-    state.flush().expect("a flush succeeds");
+    state.carry().expect("the layer is carried");
+    disk.engine().flush().expect("a flush succeeds");
     disk
+}
+
+fn open_state(disk: &MemoryDisk) -> Result<Kept, StorageError> {
+    Kept::try_open(disk.engine(), StateOptions::default())
 }
 
 fn open_log(disk: &MemoryDisk) -> Result<Log, StorageError> {
@@ -143,7 +149,7 @@ fn a_damaged_or_lost_head_of_the_state_is_noticed() {
         disk.engine()
             .insert(Tree::State, &head.0, value)
             .expect("an insert succeeds");
-        let opened = State::open(disk.engine());
+        let opened = open_state(&disk);
         assert!(
             matches!(opened, Err(StorageError::Corruption { .. })),
             "bit {bit}"
@@ -155,7 +161,7 @@ fn a_damaged_or_lost_head_of_the_state_is_noticed() {
         .write(Tree::State, batch)
         .expect("a batch is written");
     assert!(matches!(
-        State::open(disk.engine()),
+        open_state(&disk),
         Err(StorageError::Corruption { .. })
     ));
 }
@@ -232,7 +238,7 @@ proptest! {
         if let Ok(log) = open_log(&disk) {
             prop_assert_eq!(log.first_index().is_some(), log.last().is_some());
         }
-        if let Ok(state) = State::open(disk.engine()) {
+        if let Ok(state) = open_state(&disk) {
             prop_assert_eq!(state.applied().index, 0);
         }
     }
@@ -248,22 +254,102 @@ fn rubbish_key() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A commit that the disk refuses leaves the state as it was, and is final.
+/// A disk that refuses a layer ends the state: whoever waits is told, and nothing is committed
+/// any more. What was there before is there after the next open.
 #[test]
-fn a_failed_commit_changes_nothing() {
+fn a_layer_that_cannot_be_written_ends_the_state() {
+    for writes in 0..4 {
+        let disk = filled();
+        let mut state = Kept::open(disk.engine());
+        let digest = state.digest();
+        let mut transaction = state.transaction();
+        transaction.put(b"b", vec![2]);
+        transaction.put(b"c", vec![2]);
+        state
+            .commit(transaction, applied(4))
+            .expect("a commit is memory only");
+        disk.fail_write_after(writes);
+        let persisted = state.carry();
+        let expected = writes >= 2;
+        assert_eq!(persisted.is_ok(), expected, "{writes}: {persisted:?}");
+        assert!(state.stats().failed);
+        let again = state.commit(state.transaction(), applied(5));
+        assert!(matches!(again, Err(StorageError::Poisoned { .. })));
+        for wait in [State::when_room, State::persist] {
+            let (done, receiver) = answer();
+            wait(&state, done);
+            let told = receiver.try_recv().expect("an answer at once");
+            assert!(matches!(told, Err(StorageError::Poisoned { .. })));
+        }
+        assert!(!state.writer.step(), "nothing is tried again");
+        drop(state);
+        disk.process_crash();
+        let state = Kept::open(disk.engine());
+        if persisted.is_ok() {
+            assert_eq!(state.applied(), applied(4));
+        } else {
+            assert_eq!((state.applied(), state.digest()), (applied(3), digest));
+        }
+    }
+}
+
+/// Whatever of a layer's pieces is damaged while the head names them, the open is refused.
+#[test]
+fn every_flipped_bit_in_a_piece_is_noticed() {
     let disk = filled();
-    let state = State::open(disk.engine()).expect("the state opens");
-    let digest = state.digest();
+    let mut state = Kept::open(disk.engine());
     let mut transaction = state.transaction();
-    transaction.put(b"b", vec![2]);
-    disk.fail_write_after(0);
-    assert!(matches!(
-        state.commit(transaction, applied(4)),
-        Err(StorageError::Io { .. })
-    ));
-    assert_eq!((state.applied(), state.digest()), (applied(3), digest));
-    let again = state.commit(state.transaction(), applied(4));
-    assert!(matches!(again, Err(StorageError::Poisoned { .. })));
+    for number in 0..3_u8 {
+        transaction.put(&[b'b', number], vec![number; 5_000]);
+    }
+    transaction.delete(b"a");
+    state
+        .commit(transaction, applied(4))
+        .expect("a commit succeeds");
+    let (done, receiver) = answer();
+    state.persist(done);
+    while receiver.try_recv().is_err() {
+        assert!(state.writer.step());
+    }
+    drop(state);
+    let sound = pairs(&disk, Tree::State);
+    let pieces: Vec<_> = sound
+        .iter()
+        .filter(|(key, _)| key.len() == 5 && key[0] == 0)
+        .collect();
+    assert_eq!(pieces.len(), 3);
+    assert_eq!(
+        open_state(&disk).expect("it is sound").applied(),
+        applied(4)
+    );
+    let put = |key: &[u8], bytes: Vec<u8>| {
+        let value = Value::try_from(bytes).expect("as long as before");
+        disk.engine()
+            .insert(Tree::State, key, value)
+            .expect("an insert succeeds");
+    };
+    for (key, value) in pieces {
+        for bit in (0..value.len() * 8).step_by(97) {
+            let mut damaged = value.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            put(key, damaged);
+            let opened = open_state(&disk).map(drop);
+            assert!(
+                matches!(opened, Err(StorageError::Corruption { .. })),
+                "bit {bit}"
+            );
+        }
+        disk.engine()
+            .remove(Tree::State, key)
+            .expect("a removal succeeds");
+        let opened = open_state(&disk).map(drop);
+        assert!(
+            matches!(opened, Err(StorageError::Corruption { .. })),
+            "a piece is missing"
+        );
+        put(key, value.clone());
+    }
+    assert!(open_state(&disk).is_ok());
 }
 
 pub(crate) fn pairs(disk: &MemoryDisk, tree: Tree) -> Vec<(Vec<u8>, Vec<u8>)> {

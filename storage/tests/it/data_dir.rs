@@ -4,11 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mesto_storage::snapshot::SnapshotBuild;
-use mesto_storage::{
-    DataDir, DataDirOptions, Log, LogOptions, State, StorageError, VerifyReport, verify,
-};
+use mesto_storage::{DataDir, DataDirOptions, Log, LogOptions, StorageError, VerifyReport, verify};
 
-use crate::disks::{ignore, record};
+use crate::disks::{Kept, ignore, record};
 use crate::state_model::applied;
 
 fn open(path: &Path) -> Result<DataDir, StorageError> {
@@ -27,7 +25,7 @@ fn fill(path: &Path) {
     log.purge_to(10, b"mark".to_vec(), ignore());
     drop(log);
     thread.join().expect("the writer ends");
-    let state = State::open(directory.engine()).expect("the state opens");
+    let mut state = Kept::open(directory.engine());
     for index in 1..=100 {
         let mut transaction = state.transaction();
         transaction.put(format!("key/{index}").as_bytes(), vec![1; 100]);
@@ -42,7 +40,7 @@ fn fill(path: &Path) {
         .expect("a file is created");
     let mut build = SnapshotBuild::new(image, writer, vec![]).expect("a build begins");
     while !build.step().expect("a page is written") {}
-    state.flush().expect("a flush succeeds");
+    state.carry().expect("all is carried");
 }
 
 fn report(path: &Path) -> VerifyReport {

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use bytes::Bytes;
+use std::ops::Deref;
+
 use mesto_storage::{
     DataDir, DataDirOptions, Done, Engine, Log, LogOptions, LogWriter, MemoryDisk, Record,
-    SnapshotFiles, StorageError,
+    SnapshotFiles, State, StateOptions, StateWriter, StorageError,
 };
 
 /// A disk that can be opened again and again.
@@ -56,6 +58,80 @@ impl Disk {
 /// A log and its writer, stepped by hand.
 pub(crate) fn open_log(opened: &Opened) -> (Log, LogWriter) {
     Log::open(Arc::clone(&opened.engine), small_options()).expect("the log opens")
+}
+
+/// A state and its writer, stepped by hand, beside a log that never holds it up.
+pub(crate) struct Kept {
+    pub(crate) state: State,
+    pub(crate) writer: StateWriter,
+    _log: (Log, LogWriter),
+}
+
+impl Deref for Kept {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl Kept {
+    pub(crate) fn open(engine: Arc<dyn Engine>) -> Kept {
+        Kept::try_open(engine, StateOptions::default()).expect("the state opens")
+    }
+
+    pub(crate) fn try_open(
+        engine: Arc<dyn Engine>,
+        options: StateOptions,
+    ) -> Result<Kept, StorageError> {
+        let log = Log::open(Arc::clone(&engine), LogOptions::default())?;
+        let (state, writer) = State::open(engine, &log.0, options)?;
+        Ok(Kept {
+            state,
+            writer,
+            _log: log,
+        })
+    }
+
+    /// Runs the writer on a thread of its own, which ends with the last handle.
+    pub(crate) fn spawn(self) -> (State, std::thread::JoinHandle<()>) {
+        let Kept {
+            state,
+            writer,
+            _log: log,
+        } = self;
+        let thread = std::thread::spawn(move || {
+            writer.run();
+            drop(log);
+        });
+        (state, thread)
+    }
+
+    /// Carries everything into the engine.
+    pub(crate) fn carry(&mut self) -> Result<(), StorageError> {
+        let (done, receiver) = answer();
+        self.state.persist(done);
+        while self.writer.step() {}
+        receiver.try_recv().expect("a settled writer has answered")
+    }
+}
+
+/// Waits for room, as whoever commits must.
+pub(crate) fn wait_for_room(state: &State) {
+    let (done, room) = answer();
+    state.when_room(done);
+    room.recv()
+        .expect("an answer comes")
+        .expect("the writer is sound");
+}
+
+/// Options so small that every layer is soon full and every step small.
+pub(crate) fn small_layers(dice: &Dice) -> StateOptions {
+    StateOptions {
+        max_layer_bytes: 500 + dice.size(6_000),
+        portion_pairs: 1 + dice.size(9),
+        ..StateOptions::default()
+    }
 }
 
 /// Options so small that every limit is met.

@@ -9,10 +9,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use mesto_storage::snapshot::{DirSnapshots, SnapshotBuild, SnapshotRestore};
-use mesto_storage::{Log, LogOptions, MemoryDisk, SnapshotFiles, State, StorageError, Tree, Value};
+use mesto_storage::{
+    Log, LogOptions, MemoryDisk, SnapshotFiles, StateOptions, StorageError, Tree, Value,
+};
 
 use crate::corruption::pairs;
-use crate::disks::{ignore, record, settle};
+use crate::disks::{Kept, ignore, record, settle};
 use crate::state_model::applied;
 
 fn golden(name: &str) -> PathBuf {
@@ -30,7 +32,7 @@ fn compare(name: &str, actual: &[u8]) {
     assert!(expected == actual, "{name} is not what is written today");
 }
 
-fn fill(disk: &MemoryDisk) {
+fn fill(disk: &MemoryDisk, half_way: bool) {
     let (log, mut writer) = Log::open(disk.engine(), LogOptions::default()).expect("the log opens");
     log.append(
         (1..=4)
@@ -49,7 +51,7 @@ fn fill(disk: &MemoryDisk) {
     log.purge_to(2, b"a mark".to_vec(), ignore());
     log.put_meta("vote", b"term 7, node 2".to_vec(), true, ignore());
     settle(&mut writer);
-    let state = State::open(disk.engine()).expect("the state opens");
+    let mut state = Kept::open(disk.engine());
     let mut transaction = state.transaction();
     transaction.put(b"desk/1", b"free".to_vec());
     transaction.put(b"desk/2", vec![0; 3]);
@@ -57,6 +59,15 @@ fn fill(disk: &MemoryDisk) {
     state
         .commit(transaction, applied(4))
         .expect("a commit succeeds");
+    if half_way {
+        // As a crash leaves it between the head that names the pieces and the first pair.
+        state.persist(ignore());
+        while state.stats().persisted_index < 4 {
+            assert!(state.writer.step());
+        }
+    } else {
+        state.carry().expect("the layer is carried");
+    }
 }
 
 /// One line a pair: tree, key and value in hexadecimal.
@@ -90,14 +101,26 @@ fn unhex(text: &str) -> Vec<u8> {
 
 #[test]
 fn the_database_is_written_as_ever() {
-    let disk = MemoryDisk::new();
-    fill(&disk);
-    compare("database-1.txt", dump(&disk).as_bytes());
+    for (half_way, name) in [(false, "database-2.txt"), (true, "database-2-half-way.txt")] {
+        let disk = MemoryDisk::new();
+        fill(&disk, half_way);
+        compare(name, dump(&disk).as_bytes());
+    }
 }
 
 #[test]
 fn an_old_database_opens() {
-    let text = fs::read_to_string(golden("database-1.txt")).expect("the golden file is there");
+    for name in [
+        "database-1.txt",
+        "database-2.txt",
+        "database-2-half-way.txt",
+    ] {
+        opens(name);
+    }
+}
+
+fn opens(name: &str) {
+    let text = fs::read_to_string(golden(name)).expect("the golden file is there");
     let disk = MemoryDisk::new();
     for line in text.lines() {
         let [tree, key, value] = line.split(' ').collect::<Vec<_>>()[..] else {
@@ -125,7 +148,7 @@ fn an_old_database_opens() {
     let records = log.read(3, 7, usize::MAX).expect("reads succeed");
     assert_eq!(records[0].bytes, vec![3; 5]);
     assert_eq!(records[3].bytes.len(), 7_200);
-    let state = State::open(disk.engine()).expect("the state opens");
+    let state = Kept::open(disk.engine());
     assert_eq!(state.applied(), applied(4));
     let desk = state
         .read(|view| view.get(b"desk/1"))
@@ -136,8 +159,8 @@ fn an_old_database_opens() {
 #[test]
 fn a_snapshot_is_written_as_ever_and_an_old_one_restores() {
     let disk = MemoryDisk::new();
-    fill(&disk);
-    let state = State::open(disk.engine()).expect("the state opens");
+    fill(&disk, false);
+    let state = Kept::open(disk.engine());
     let directory = tempfile::tempdir().expect("a temporary directory");
     let files = DirSnapshots::open(directory.path()).expect("the directory opens");
     let image = state.image().expect("no other image is alive");
@@ -149,7 +172,7 @@ fn a_snapshot_is_written_as_ever_and_an_old_one_restores() {
     compare("snapshot-1.bin", &bytes);
 
     fs::copy(golden("snapshot-1.bin"), directory.path().join("old")).expect("a copy is made");
-    let other = State::open(MemoryDisk::new().engine()).expect("the state opens");
+    let other = Kept::open(MemoryDisk::new().engine());
     let reader = files.open("old").expect("the file is there");
     let mut restore = SnapshotRestore::new(reader, &other).expect("a restore begins");
     while !restore.step().expect("a page is read") {}
@@ -162,7 +185,7 @@ fn a_snapshot_is_written_as_ever_and_an_old_one_restores() {
 fn unknown_versions_are_refused() {
     for tree in Tree::ALL {
         let disk = MemoryDisk::new();
-        fill(&disk);
+        fill(&disk, false);
         for (key, mut value) in pairs(&disk, tree).into_iter().take(1) {
             value[0] = 9;
             let value = Value::try_from(value).expect("as long as before");
@@ -171,7 +194,8 @@ fn unknown_versions_are_refused() {
                 .expect("an insert succeeds");
         }
         let log = Log::open(disk.engine(), LogOptions::default()).map(drop);
-        let outcome = log.and_then(|()| State::open(disk.engine()).map(drop));
+        let outcome =
+            log.and_then(|()| Kept::try_open(disk.engine(), StateOptions::default()).map(drop));
         assert!(
             matches!(outcome, Err(StorageError::Corruption { .. })),
             "{}",

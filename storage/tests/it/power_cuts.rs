@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use mesto_storage::{Log, LogWriter, MemoryDisk, State};
+use mesto_storage::{Log, LogWriter, MemoryDisk, State, StateWriter};
 
-use crate::disks::{Dice, record, settle, small_options};
+use crate::disks::{Dice, record, settle, small_layers, small_options};
 use crate::state_model::{self, random_commit};
 
 type Versions = BTreeMap<u64, Vec<u8>>;
@@ -28,6 +28,7 @@ struct Node {
     log: Log,
     writer: LogWriter,
     state: State,
+    carrier: StateWriter,
     /// The state after each applied index.
     models: Rc<RefCell<BTreeMap<u64, Model>>>,
     told: Arc<Mutex<Told>>,
@@ -100,22 +101,11 @@ impl Node {
         );
     }
 
-    /// Applies what is written, as the layer above must.
+    /// Applies records, written or not: the writer of the state waits for the log by itself.
     fn apply(&mut self, dice: &Dice) {
         let from = self.state.applied().index + 1;
         let to = (from + dice.below(8)).min(self.next() - 1);
         if to < from {
-            return;
-        }
-        let (sender, receiver) = std::sync::mpsc::channel();
-        self.log.when_durable(
-            to,
-            Box::new(move |result| {
-                // The receiver outlives the call.
-                let _ = sender.send(result.is_ok());
-            }),
-        );
-        if !receiver.try_recv().unwrap_or(false) {
             return;
         }
         let mut model = self
@@ -130,10 +120,18 @@ impl Node {
 
     fn purge(&mut self, dice: &Dice) {
         let upto = self.state.applied().index.saturating_sub(dice.below(20));
-        if upto > 0 {
-            self.log
-                .purge_to(upto, upto.to_be_bytes().to_vec(), Box::new(drop));
+        if upto == 0 {
+            return;
         }
+        let log = self.log.clone();
+        self.state.persist_to(
+            upto,
+            Box::new(move |result| {
+                if result.is_ok() {
+                    log.purge_to(upto, upto.to_be_bytes().to_vec(), Box::new(drop));
+                }
+            }),
+        );
     }
 }
 
@@ -147,11 +145,14 @@ fn floor_of(log: &Log) -> u64 {
 
 fn open(disk: &MemoryDisk, models: &Rc<RefCell<BTreeMap<u64, Model>>>, told: Told) -> Node {
     let (log, writer) = Log::open(disk.engine(), small_options()).expect("the log opens");
-    let state = State::open(disk.engine()).expect("the state opens");
+    let dice = Dice::new(disk.counts().writes);
+    let (state, carrier) =
+        State::open(disk.engine(), &log, small_layers(&dice)).expect("the state opens");
     Node {
         log,
         writer,
         state,
+        carrier,
         models: Rc::clone(models),
         told: Arc::new(Mutex::new(told)),
         versions: BTreeMap::new(),
@@ -214,13 +215,18 @@ fn run(disk: &MemoryDisk, seed: u64, cuts: u64) {
     let mut node = open(disk, &models, Told::default());
     for _ in 0..cuts {
         for _ in 0..dice.below(60) {
-            match dice.below(12) {
+            match dice.below(13) {
                 0 => node.truncate(&dice),
                 1 => node.vote(),
                 2 => node.purge(&dice),
                 3..6 => node.apply(&dice),
                 6..9 => {
                     node.writer.step();
+                }
+                9 => {
+                    for _ in 0..dice.below(12) {
+                        node.carrier.step();
+                    }
                 }
                 _ => node.append(&dice),
             }
@@ -233,6 +239,9 @@ fn run(disk: &MemoryDisk, seed: u64, cuts: u64) {
         }
         node.append(&dice);
         node.writer.step();
+        for _ in 0..dice.below(4) {
+            node.carrier.step();
+        }
         disk.power_cut(dice.roll());
         let told = std::mem::take(&mut *node.told.lock().expect("not poisoned"));
         let versions = std::mem::take(&mut node.versions);

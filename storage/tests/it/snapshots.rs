@@ -6,14 +6,14 @@ use std::sync::Arc;
 use mesto_storage::snapshot::{DirSnapshots, SnapshotBuild, SnapshotRestore, check, read_header};
 use mesto_storage::{MemoryDisk, SnapshotFiles, State, StorageError};
 
-use crate::disks::{Dice, Disk};
+use crate::disks::{Dice, Disk, Kept};
 use crate::state_model::{self, random_commit};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
-fn grown_state(disk: &Disk, seed: u64) -> (crate::disks::Opened, State, Model) {
+fn grown_state(disk: &Disk, seed: u64) -> (crate::disks::Opened, Kept, Model) {
     let opened = disk.open();
-    let state = State::open(Arc::clone(&opened.engine)).expect("the state opens");
+    let state = Kept::open(Arc::clone(&opened.engine));
     let mut model = Model::new();
     let dice = Dice::new(seed);
     for index in 1..=40 {
@@ -70,7 +70,7 @@ fn a_snapshot_restores_the_state_on_both_disks() {
 #[test]
 fn an_empty_state_has_a_snapshot_too() {
     let opened = Disk::memory().open();
-    let state = State::open(Arc::clone(&opened.engine)).expect("the state opens");
+    let state = Kept::open(Arc::clone(&opened.engine));
     build(opened.snapshots.as_ref(), &state, "empty");
     let reader = opened.snapshots.open("empty").expect("the file is there");
     assert_eq!(
@@ -84,7 +84,7 @@ fn an_empty_state_has_a_snapshot_too() {
 #[test]
 fn every_damage_is_noticed() {
     let disk = MemoryDisk::new();
-    let state = State::open(disk.engine()).expect("the state opens");
+    let state = Kept::open(disk.engine());
     let mut model = Model::new();
     random_commit(&state, &mut model, &Dice::new(9), 1);
     let directory = tempfile::tempdir().expect("a temporary directory");

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use mesto_storage::{MemoryDisk, State, StateOptions, StorageError};
+use mesto_storage::{MemoryDisk, Order as Direction, StateOptions, StorageError};
 
-use crate::disks::{Dice, Disk};
+use crate::disks::{Dice, Disk, Kept, small_layers, wait_for_room};
 use crate::state_model::{applied, check, content, digest_of, random_commit};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -13,13 +14,15 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 fn consistent_while_commits_go_on(disk: &Disk, seed: u64) {
     let dice = Dice::new(seed);
     let opened = disk.open();
-    let state = State::open(Arc::clone(&opened.engine)).expect("the state opens");
+    let mut state =
+        Kept::try_open(Arc::clone(&opened.engine), small_layers(&dice)).expect("the state opens");
     let mut model = Model::new();
     let mut index = 0;
     for _ in 0..20 {
         index += 1;
         random_commit(&state, &mut model, &dice, index);
     }
+    let pace = 1 + dice.below(30);
     for _ in 0..4 {
         let (frozen, frozen_index) = (model.clone(), index);
         let mut image = state.image().expect("no other image is alive");
@@ -37,6 +40,9 @@ fn consistent_while_commits_go_on(disk: &Disk, seed: u64) {
             for _ in 0..dice.below(3) {
                 index += 1;
                 random_commit(&state, &mut model, &dice, index);
+            }
+            for _ in 0..dice.below(pace) {
+                state.writer.step();
             }
         }
         assert!(pairs == frozen, "the image is what was there when it began");
@@ -62,22 +68,49 @@ fn an_image_is_consistent_on_sled() {
     }
 }
 
-/// With real threads: one commits without a pause, the other reads image after image.
+/// With real threads: one commits without a pause, one carries, one reads image after image, and
+/// one looks at views. Every image and every view is a commit that was, by its digest.
 #[test]
-fn an_image_is_consistent_beside_a_committing_thread() {
+fn images_and_views_are_consistent_beside_committing_and_carrying_threads() {
     let disk = Disk::sled();
     let opened = disk.open();
-    let state = State::open(Arc::clone(&opened.engine)).expect("the state opens");
+    let options = StateOptions {
+        max_layer_bytes: 30_000,
+        portion_pairs: 16,
+        ..StateOptions::default()
+    };
+    let kept = Kept::try_open(Arc::clone(&opened.engine), options).expect("the state opens");
+    let (state, carrier) = kept.spawn();
+    let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let dice = Dice::new(1);
             let mut model = Model::new();
             for index in 1..=1500 {
+                wait_for_room(&state);
                 random_commit(&state, &mut model, &dice, index);
             }
+            ended.store(true, Ordering::SeqCst);
+            model
+        });
+        let views = scope.spawn(|| {
+            let mut views = 0;
+            while !ended.load(Ordering::SeqCst) {
+                state.read(|view| {
+                    let up = view.scan(&[], &[], Direction::Ascending, usize::MAX);
+                    let mut up = up.expect("scans succeed");
+                    let down = view.scan(&[], &[], Direction::Descending, usize::MAX);
+                    let down = down.expect("scans succeed");
+                    up.reverse();
+                    assert!(up == down, "both ways the same");
+                    assert_eq!(digest_of(&up.into_iter().collect()), view.digest());
+                });
+                views += 1;
+            }
+            views
         });
         let mut images = 0;
-        while !writer.is_finished() {
+        while !ended.load(Ordering::SeqCst) {
             let mut image = state.image().expect("no other image is alive");
             let mut pairs = Model::new();
             while let Some(page) = image.next_page(200).expect("pages can be read") {
@@ -86,8 +119,16 @@ fn an_image_is_consistent_beside_a_committing_thread() {
             assert_eq!(digest_of(&pairs), image.digest());
             images += 1;
         }
-        assert!(images > 3, "only {images} images");
+        let views = views.join().expect("views are sound");
+        let model = writer.join().expect("commits succeed");
+        assert!(images > 3 && views > 3, "{images} images, {views} views");
+        assert!(state.stats().carried_layers > 10, "{:?}", state.stats());
+        check(&state, &model, 1500);
     });
+    drop(state);
+    carrier
+        .join()
+        .expect("the writer ends with the last handle");
 }
 
 /// A bound that is too small gives the image up, and the state goes on.
@@ -96,8 +137,9 @@ fn an_image_that_costs_too_much_is_given_up() {
     let disk = MemoryDisk::new();
     let options = StateOptions {
         max_image_bytes: 2_000,
+        ..StateOptions::default()
     };
-    let state = State::open_with(disk.engine(), options).expect("the state opens");
+    let mut state = Kept::try_open(disk.engine(), options).expect("the state opens");
     let dice = Dice::new(3);
     let mut model = Model::new();
     for index in 1..=20 {
@@ -107,6 +149,11 @@ fn an_image_that_costs_too_much_is_given_up() {
     for index in 21..=60 {
         random_commit(&state, &mut model, &dice, index);
     }
+    assert!(
+        image.next_page(100).is_ok(),
+        "commits alone cost an image nothing"
+    );
+    state.carry().expect("all is carried");
     assert!(matches!(
         image.next_page(100),
         Err(StorageError::ImageLost { .. })
@@ -135,11 +182,15 @@ fn some_model(count: usize, fill: u8) -> Model {
 fn an_import_flips_at_once_and_cleans_up() {
     for disk in [Disk::memory(), Disk::sled()] {
         let opened = disk.open();
-        let state = State::open(Arc::clone(&opened.engine)).expect("the state opens");
         let dice = Dice::new(5);
+        let mut state = Kept::try_open(Arc::clone(&opened.engine), small_layers(&dice))
+            .expect("the state opens");
         let mut old = Model::new();
         for index in 1..=30 {
             random_commit(&state, &mut old, &dice, index);
+            if index < 25 {
+                state.writer.step();
+            }
         }
         let new = some_model(900, 1);
         let mut image = state.image().expect("no other image is alive");
@@ -162,11 +213,17 @@ fn an_import_flips_at_once_and_cleans_up() {
         while state.remove_leftovers().expect("leftovers are removed") {}
 
         let mut model = new;
+        assert_eq!(
+            state.stats().layer_bytes,
+            0,
+            "what was above the old one is gone"
+        );
         random_commit(&state, &mut model, &dice, 501);
         check(&state, &model, 501);
+        state.carry().expect("all is carried");
         drop((image, state, opened));
         let opened = disk.open();
-        let state = State::open(Arc::clone(&opened.engine)).expect("the state opens");
+        let state = Kept::open(Arc::clone(&opened.engine));
         check(&state, &model, 501);
         assert!(
             !state
@@ -179,7 +236,7 @@ fn an_import_flips_at_once_and_cleans_up() {
 #[test]
 fn an_import_with_another_digest_changes_nothing() {
     let disk = MemoryDisk::new();
-    let state = State::open(disk.engine()).expect("the state opens");
+    let state = Kept::open(disk.engine());
     let mut import = state.import().expect("no other import is alive");
     import
         .put_page(vec![(b"a".to_vec(), vec![1])])
@@ -221,10 +278,11 @@ fn a_power_cut_during_an_import_leaves_the_old_or_the_new() {
     for seed in 0..300 {
         let dice = Dice::new(seed);
         let disk = MemoryDisk::new();
-        let state = State::open(disk.engine()).expect("the state opens");
+        let mut state = Kept::open(disk.engine());
         let mut old = Model::new();
         random_commit(&state, &mut old, &dice, 1);
-        state.flush().expect("a flush succeeds");
+        state.carry().expect("all is carried");
+        disk.engine().flush().expect("a flush succeeds");
         let new = some_model(40, 2);
         let mut import = state.import().expect("no other import is alive");
         let stop = dice.size(12);
@@ -246,7 +304,7 @@ fn a_power_cut_during_an_import_leaves_the_old_or_the_new() {
             let _ = import.finish(applied(70), digest_of(&new));
         }
         disk.power_cut(seed);
-        let state = State::open(disk.engine()).expect("the state opens");
+        let state = Kept::open(disk.engine());
         if state.applied().index == 1 {
             old_seen += 1;
             check(&state, &old, 1);
@@ -259,5 +317,75 @@ fn a_power_cut_during_an_import_leaves_the_old_or_the_new() {
     assert!(
         old_seen > 20 && new_seen > 20,
         "{old_seen} old, {new_seen} new"
+    );
+}
+
+/// An import takes over at any moment of the writer's work, commits and crashes around it: what
+/// comes back is a commit that was, of the old generation or of the new.
+#[test]
+fn an_import_takes_over_in_the_middle_of_a_layer() {
+    let mut flipped_in = std::collections::BTreeSet::new();
+    for seed in 0..300 {
+        let dice = Dice::new(seed);
+        let disk = MemoryDisk::new();
+        let mut state =
+            Kept::try_open(disk.engine(), small_layers(&dice)).expect("the state opens");
+        let mut models = BTreeMap::from([(0, Model::new())]);
+        let mut model = Model::new();
+        let mut index = 0;
+        for _ in 0..3 {
+            for _ in 0..=dice.below(12) {
+                index += 1;
+                random_commit(&state, &mut model, &dice, index);
+                models.insert(index, model.clone());
+                for _ in 0..dice.below(6) {
+                    state.writer.step();
+                }
+            }
+            flipped_in.insert(state.stats().layers);
+            let new = some_model(60, dice.roll().to_le_bytes()[0]);
+            let mut import = state.import().expect("no other import is alive");
+            for page in pages(&new) {
+                import.put_page(page).expect("a page is written");
+                index += 1;
+                random_commit(&state, &mut model, &dice, index);
+                models.insert(index, model.clone());
+                for _ in 0..dice.below(4) {
+                    state.writer.step();
+                }
+            }
+            index += 10;
+            import
+                .finish(applied(index), digest_of(&new))
+                .expect("the digest is right");
+            // What was durable before the flip and was overtaken by it cannot come back.
+            models.retain(|old, _| *old >= index);
+            model = new;
+            models.insert(index, model.clone());
+            check(&state, &model, index);
+            for _ in 0..dice.below(40) {
+                state.writer.step();
+            }
+            check(&state, &model, index);
+        }
+        for _ in 0..dice.below(8) {
+            index += 1;
+            random_commit(&state, &mut model, &dice, index);
+            models.insert(index, model.clone());
+            state.writer.step();
+        }
+        disk.power_cut(dice.roll());
+        drop(state);
+        let mut state =
+            Kept::try_open(disk.engine(), small_layers(&dice)).expect("the state opens");
+        let found = state.applied().index;
+        check(&state, &models[&found], found);
+        state.carry().expect("what is unfinished is carried");
+        while state.writer.step() {}
+        check(&state, &models[&found], found);
+    }
+    assert!(
+        flipped_in.len() > 1,
+        "with and without layers: {flipped_in:?}"
     );
 }

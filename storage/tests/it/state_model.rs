@@ -1,12 +1,12 @@
 //! The state against a `BTreeMap`, on both engines: transactions that read their own writes,
-//! the digest, reopenings, imports.
+//! the digest, layers carried at any moment, reopenings, room and back pressure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mesto_storage::{Applied, Digest, Order, State, StorageError};
+use mesto_storage::{Applied, Digest, Order, State, StateOptions, StorageError};
 
-use crate::disks::{Dice, Disk, Opened};
+use crate::disks::{Dice, Disk, Kept, Opened, answer, small_layers};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -96,47 +96,179 @@ pub(crate) fn content(state: &State) -> Model {
 pub(crate) fn check(state: &State, model: &Model, index: u64) {
     assert!(content(state) == *model, "every pair as put");
     assert_eq!(state.digest(), digest_of(model));
-    assert_eq!(state.applied(), applied(index));
+    let expected = match index {
+        0 => Applied::default(),
+        _ => applied(index),
+    };
+    assert_eq!(state.applied(), expected);
     state.read(|view| {
         assert_eq!(view.applied().index, index);
         assert_eq!(view.digest(), digest_of(model));
     });
 }
 
-fn open(opened: &Opened) -> State {
-    State::open(Arc::clone(&opened.engine)).expect("the state opens")
+fn open(opened: &Opened, options: StateOptions) -> Kept {
+    Kept::try_open(Arc::clone(&opened.engine), options).expect("the state opens")
 }
 
-fn run(disk: &Disk, seed: u64, commits: u64) {
+fn random_scan(state: &State, model: &Model, dice: &Dice) {
+    let from = random_key(dice);
+    let to = if dice.below(3) == 0 {
+        Vec::new()
+    } else {
+        random_key(dice)
+    };
+    let limit = dice.size(30);
+    for order in [Order::Ascending, Order::Descending] {
+        let got = state.read(|view| view.scan(&from, &to, order, limit));
+        let expected = scan_model(model, &from, &to, order, limit);
+        assert_eq!(got.expect("scans succeed"), expected);
+    }
+    let got = state.read(|view| view.get(&from)).expect("reads succeed");
+    assert_eq!(got, model.get(&from).cloned());
+}
+
+/// Commits, carries some of it, ends and opens again, over and over. `reopen` ends the life of
+/// the disk; what comes back must be a commit that was, and the last one if all was carried.
+fn run(disk: &Disk, seed: u64, commits: u64, reopen: impl Fn(&Dice)) {
     let dice = Dice::new(seed);
-    let mut model = Model::new();
+    let mut models = vec![Model::new()];
     let mut opened = disk.open();
-    let mut state = open(&opened);
-    for index in 1..=commits {
+    let mut state = open(&opened, small_layers(&dice));
+    let mut carried = 0;
+    for _ in 0..commits {
+        let index = models.len() as u64;
+        let mut model = models.last().cloned().unwrap_or_default();
         random_commit(&state, &mut model, &dice, index);
+        for _ in 0..dice.below(12) {
+            random_scan(&state, &model, &dice);
+            state.writer.step();
+        }
         check(&state, &model, index);
-        if dice.below(12) == 0 {
+        models.push(model);
+        if dice.below(8) == 0 {
+            let all = dice.below(2) == 0;
+            if all {
+                state.carry().expect("all is carried");
+                assert_eq!(state.stats().layers, 1);
+                assert_eq!(state.stats().layer_bytes, 0);
+            }
+            carried += state.stats().carried_layers;
             drop(state);
             drop(opened);
+            if !all {
+                reopen(&dice);
+            }
             opened = disk.open();
-            state = open(&opened);
-            check(&state, &model, index);
+            state = open(&opened, small_layers(&dice));
+            let found = state.applied().index;
+            assert!(
+                found <= index && (!all || found == index),
+                "{found} after {index}"
+            );
+            assert_eq!(state.stats().persisted_index, found);
+            models.truncate(usize::try_from(found).expect("a small number") + 1);
+            check(&state, models.last().expect("never empty"), found);
         }
     }
+    assert!(carried > 0, "seed {seed} carried nothing");
 }
 
 #[test]
 fn on_the_memory_disk() {
     for seed in 0..100 {
-        run(&Disk::memory(), seed, 40);
+        let memory = mesto_storage::MemoryDisk::new();
+        let disk = Disk::Memory(memory.clone());
+        run(&disk, seed, 60, |dice| match dice.below(3) {
+            0 => memory.process_crash(),
+            1 => {
+                memory.power_cut(dice.roll());
+            }
+            _ => {}
+        });
     }
 }
 
 #[test]
 fn on_sled() {
     for seed in 0..4 {
-        run(&Disk::sled(), seed, 40);
+        run(&Disk::sled(), seed, 60, |_| {});
     }
+}
+
+/// A layer that is full is carried by itself, and whoever commits waits while two are.
+#[test]
+fn memory_is_bounded_by_waiting_for_the_writer() {
+    let options = StateOptions {
+        max_layer_bytes: 20_000,
+        portion_pairs: 4,
+        ..StateOptions::default()
+    };
+    let bound = 2 * options.max_layer_bytes + 5_000;
+    let opened = Disk::memory().open();
+    let mut state = open(&opened, options);
+    let (mut waits, mut most, mut model) = (0, 0, Model::new());
+    for index in 1..=400_u64 {
+        let (done, room) = answer();
+        state.when_room(done);
+        if room.try_recv().is_err() {
+            waits += 1;
+            while room.try_recv().is_err() {
+                assert!(state.writer.step(), "there is work for the writer");
+            }
+        }
+        let mut transaction = state.transaction();
+        for part in 0..4_u64 {
+            let key = format!("{:04}/{part}", index % 150).into_bytes();
+            transaction.put(&key, vec![7; 200]);
+            model.insert(key, vec![7; 200]);
+        }
+        state
+            .commit(transaction, applied(index))
+            .expect("a commit succeeds");
+        most = most.max(state.stats().layer_bytes);
+    }
+    assert!(waits > 3, "it never had to wait: {waits}");
+    assert!(most <= bound, "{most} bytes in memory");
+    assert!(most > bound / 3, "only {most} bytes in memory");
+    let stats = state.stats();
+    assert!(
+        stats.carried_layers > 3 && stats.carried_pairs > 100,
+        "{stats:?}"
+    );
+    state.carry().expect("all is carried");
+    check(&state, &model, 400);
+}
+
+/// Whoever waits for an index is told when the engine has it, not earlier, and not when more was
+/// asked for than was applied.
+#[test]
+fn persisting_waits_for_the_engine() {
+    let opened = Disk::memory().open();
+    let mut state = open(&opened, StateOptions::default());
+    let (done, nothing) = answer();
+    state.persist_to(7, done);
+    assert!(nothing.try_recv().is_ok(), "nothing was applied yet");
+    let mut model = Model::new();
+    let dice = Dice::new(1);
+    random_commit(&state, &mut model, &dice, 1);
+    let (done, first) = answer();
+    state.persist_to(1, done);
+    random_commit(&state, &mut model, &dice, 2);
+    let (done, second) = answer();
+    state.persist_to(9, done);
+    assert!(first.try_recv().is_err() && second.try_recv().is_err());
+    while first.try_recv().is_err() {
+        assert!(state.writer.step());
+    }
+    assert!(second.try_recv().is_err(), "that is another layer");
+    assert_eq!(state.stats().persisted_index, 1);
+    while state.writer.step() {}
+    assert!(second.try_recv().is_ok_and(|told| told.is_ok()));
+    let (done, again) = answer();
+    state.persist_to(2, done);
+    assert!(again.try_recv().is_ok(), "it is there already");
+    check(&state, &model, 2);
 }
 
 /// The same pairs give the same digest whatever way led there; other pairs another.
@@ -158,7 +290,7 @@ fn the_digest_depends_on_the_pairs_only() {
 #[test]
 fn a_stale_transaction_cannot_be_committed() {
     let opened = Disk::memory().open();
-    let state = open(&opened);
+    let state = open(&opened, StateOptions::default());
     let mut stale = state.transaction();
     stale.put(b"a", vec![1]);
     state
@@ -172,20 +304,22 @@ fn a_stale_transaction_cannot_be_committed() {
 }
 
 #[test]
-fn the_applied_index_never_goes_back() {
+fn the_applied_index_always_advances() {
     let opened = Disk::memory().open();
-    let state = open(&opened);
+    let state = open(&opened, StateOptions::default());
     state
         .commit(state.transaction(), applied(5))
         .expect("a commit succeeds");
-    let back = state.commit(state.transaction(), applied(4));
-    assert!(matches!(back, Err(StorageError::Misuse { .. })));
+    for index in [4, 5] {
+        let back = state.commit(state.transaction(), applied(index));
+        assert!(matches!(back, Err(StorageError::Misuse { .. })));
+    }
 }
 
 #[test]
 fn what_is_too_large_is_latched_and_refused() {
     let opened = Disk::memory().open();
-    let state = open(&opened);
+    let state = open(&opened, StateOptions::default());
     let mut transaction = state.transaction();
     transaction.put(b"a", vec![0; mesto_storage::MAX_VALUE_BYTES]);
     assert!(transaction.error().is_none(), "the limit itself is allowed");
@@ -214,7 +348,7 @@ fn what_is_too_large_is_latched_and_refused() {
 #[test]
 fn a_storage_error_is_latched() {
     let disk = mesto_storage::MemoryDisk::new();
-    let state = State::open(disk.engine()).expect("the state opens");
+    let state = Kept::open(disk.engine());
     let mut transaction = state.transaction();
     transaction.put(b"a", vec![1]);
     disk.process_crash();
