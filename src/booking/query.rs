@@ -6,7 +6,7 @@
 use super::Stamp;
 use super::account::{Credential, Session, SigningKey, User};
 use super::command::{DedupKey, Fingerprint};
-use super::ids::{BookingId, DeskId, HallId, SessionId, SpaceId, UserId};
+use super::ids::{BookingId, DeskId, HallId, KeyId, SessionId, SpaceId, UserId};
 use super::instant::{Instant, Interval};
 use super::keys;
 pub use super::keys::desk_sheet::Taken;
@@ -100,6 +100,12 @@ pub fn sessions_of_user(store: &dyn Store, user: UserId) -> Vec<Session> {
 #[must_use]
 pub fn signing_keys(store: &dyn Store) -> Vec<SigningKey> {
     keys::signing_key::all(store)
+}
+
+/// One of them.
+#[must_use]
+pub fn signing_key(store: &dyn Store, id: KeyId) -> Option<SigningKey> {
+    keys::signing_key::get(store, id)
 }
 
 /// A space.

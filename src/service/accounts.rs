@@ -235,7 +235,7 @@ impl Service {
         let kid = tokens::key_id(token).map_err(from_token)?;
         let kid: KeyId = kid.parse().map_err(|_| Failure::Unauthenticated)?;
         let key = self
-            .recent(kid.number(), |sight| signing_key(sight, kid))
+            .recent(kid.number(), |sight| query::signing_key(sight.store, kid))
             .await?;
         let claims = tokens::verify(token, key.secret.expose(), self.now_ms() / 1_000)
             .map_err(from_token)?;
@@ -569,7 +569,7 @@ impl Service {
         let Outcome::SigningKey(id) = proposed.outcome else {
             return Err(unexpected());
         };
-        self.find(proposed.index, |sight| signing_key(sight, id))
+        self.find(proposed.index, |sight| query::signing_key(sight.store, id))
             .await
             .map_err(Failure::after)
     }
@@ -647,12 +647,6 @@ fn find_credential(sight: &Sight<'_>, email: &Email) -> Option<(User, Credential
     let user = query::user_by_email(sight.store, email)?;
     let credential = query::credential(sight.store, user.id)?;
     Some((user, credential))
-}
-
-fn signing_key(sight: &Sight<'_>, id: KeyId) -> Option<SigningKey> {
-    query::signing_keys(sight.store)
-        .into_iter()
-        .find(|key| key.id == id)
 }
 
 fn from_token(error: TokenError) -> Failure {

@@ -22,6 +22,11 @@ pub(crate) fn delete(store: &mut dyn StoreMut, id: KeyId) {
     store.delete(&key(id));
 }
 
+/// Reads one.
+pub(crate) fn get(store: &dyn Store, id: KeyId) -> Option<SigningKey> {
+    super::get(store, &key(id))
+}
+
 /// All records, oldest first; apply keeps them few.
 pub(crate) fn all(store: &dyn Store) -> Vec<SigningKey> {
     let pairs = store.scan(
