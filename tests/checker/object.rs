@@ -8,7 +8,7 @@
 //! asked about) is a violation by itself.
 
 mod derive;
-mod steps;
+pub(crate) mod steps;
 
 use super::history::{Id, Record};
 use super::merge::Operation;
@@ -16,7 +16,7 @@ use super::search::{Found, Item, Stuck, search};
 use super::verdict::Violation;
 
 pub(crate) use derive::objects;
-pub(crate) use steps::{BookingStep, HolderStep, Standing};
+use steps::{BookingStep, HolderStep};
 
 /// What counts as time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

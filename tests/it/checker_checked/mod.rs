@@ -6,7 +6,7 @@ mod generate;
 mod world;
 
 use crate::checker::history::History;
-use crate::checker::object::{BookingStep, HolderStep, Standing};
+use crate::checker::object::steps::{BookingStep, HolderStep, Standing};
 use crate::checker::search::{Found, Item, Step, search};
 use crate::checker::{self, BUDGET, Verdict, text};
 use generate::Shape;

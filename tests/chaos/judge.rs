@@ -1,0 +1,133 @@
+//! The end of an epoch: everything is read once more, through every node, and the history is judged.
+//!
+//! The checker says whether the history is linearizable; since the last reads are part of it, that includes that nothing
+//! acknowledged is lost. A simpler look, which shares no code with the checker, says the same of the plainest case:
+//! bookings that were acknowledged and that nobody touched again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::checker::history::{Action, History, Id, Outcome, Refusal, Sight};
+use crate::checker::{self, BUDGET, text};
+use crate::plant::CHANGES;
+
+/// What came of judging one epoch.
+#[derive(Clone, Debug)]
+pub(crate) struct Judgement {
+    pub(crate) epoch: u64,
+    /// The checker's words.
+    pub(crate) verdict: String,
+    pub(crate) linearizable: bool,
+    /// How many acknowledged bookings that nobody touched again were found at the end.
+    pub(crate) kept: usize,
+    /// What is wrong, if anything.
+    pub(crate) faults: Vec<String>,
+    /// Which planted changes were tried, and whether each was caught; none where the history is at fault itself.
+    pub(crate) changes: Vec<(&'static str, Option<bool>)>,
+    /// Where the history is kept, if it is at fault.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Judges the history of an epoch. One that is at fault is kept in `folder`.
+pub(crate) fn judge(epoch: u64, history: &History, folder: &Path) -> Judgement {
+    let verdict = checker::check(history, BUDGET);
+    let mut faults = Vec::new();
+    if !verdict.is_linearizable() {
+        faults.push(verdict.to_string());
+    }
+    let kept = match untouched(history) {
+        Ok(kept) => kept,
+        Err(lost) => {
+            faults.push(lost);
+            0
+        }
+    };
+    let changes = if faults.is_empty() {
+        planted(history)
+    } else {
+        Vec::new()
+    };
+    for (name, caught) in &changes {
+        if *caught == Some(false) {
+            faults.push(format!("the checker let a planted bug pass: {name}"));
+        }
+    }
+    let file = (!faults.is_empty()).then(|| folder.join(format!("history-{epoch}.txt")));
+    if let Some(file) = &file
+        && let Err(error) = std::fs::write(file, text::write(history))
+    {
+        faults.push(format!("the history could not be kept: {error}"));
+    }
+    Judgement {
+        epoch,
+        linearizable: verdict.is_linearizable(),
+        verdict: verdict
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+        kept,
+        faults,
+        changes,
+        file,
+    }
+}
+
+/// Each change of one answer that a checker must catch, tried.
+fn planted(history: &History) -> Vec<(&'static str, Option<bool>)> {
+    let caught = |changed: History| !checker::check(&changed, BUDGET).is_linearizable();
+    CHANGES
+        .iter()
+        .map(|(name, change)| (*name, change(history).map(caught)))
+        .collect()
+}
+
+/// Every booking that was acknowledged, and that nobody tried to cancel or move, is in its user's last list as it was
+/// acknowledged. Gives how many.
+fn untouched(history: &History) -> Result<usize, String> {
+    let mut touched: BTreeSet<&Id> = BTreeSet::new();
+    let mut made: BTreeMap<&Id, (&Id, &Sight)> = BTreeMap::new();
+    let mut last: BTreeMap<&Id, (u64, &[Sight])> = BTreeMap::new();
+    for record in &history.records {
+        let outcome = record.answer.as_ref().map(|answer| &answer.outcome);
+        match (&record.action, outcome) {
+            (
+                Action::Cancel { .. } | Action::Move { .. },
+                Some(Outcome::Refused(Refusal::NotApplied)),
+            ) => {}
+            (Action::Cancel { booking, .. } | Action::Move { booking, .. }, _) => {
+                touched.insert(booking);
+            }
+            (Action::Create { user, .. }, Some(Outcome::Booking(sight))) => {
+                made.insert(&sight.booking, (user, sight));
+            }
+            (
+                Action::List { local: false, user },
+                Some(Outcome::Bookings { items, whole: true }),
+            ) => {
+                let seen = last.entry(user).or_default();
+                if record.call >= seen.0 {
+                    *seen = (record.call, items);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut kept = 0;
+    for (booking, (user, sight)) in made {
+        if touched.contains(booking) {
+            continue;
+        }
+        let (_, items) = last
+            .get(user)
+            .ok_or_else(|| format!("{user} was never listed"))?;
+        if !items.contains(sight) {
+            return Err(format!(
+                "{booking} of {user} was acknowledged, never touched again, and is lost: {sight:?}"
+            ));
+        }
+        kept += 1;
+    }
+    Ok(kept)
+}

@@ -1,0 +1,79 @@
+//! What a minority may not do, tried: while nodes are without a quorum, each is asked to book and to answer linearizable
+//! reads, without end. Not one of these requests, all of which begin after the links are dead, may succeed.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::api::{Person, SPACE};
+use crate::nodes::Cluster;
+
+/// A person of its own, who books on days that nobody else books on.
+pub(crate) struct Probe {
+    pub(crate) person: Person,
+    pub(crate) desk: String,
+    pub(crate) starts_at: String,
+}
+
+impl Probe {
+    /// Asks `nodes` for `time`. Gives how many requests were made.
+    pub(crate) async fn minority(
+        &self,
+        cluster: &Cluster,
+        nodes: &[u64],
+        time: Duration,
+    ) -> anyhow::Result<u64> {
+        let deadline = Instant::now() + time;
+        let mut made = 0;
+        while Instant::now() < deadline {
+            for node in nodes {
+                let (wrote, read) =
+                    tokio::join!(self.write(cluster, *node), self.read(cluster, *node));
+                anyhow::ensure!(
+                    !wrote,
+                    "node {node} has no quorum and acknowledged a booking"
+                );
+                anyhow::ensure!(
+                    !read,
+                    "node {node} has no quorum and answered a linearizable read"
+                );
+                made += 2;
+            }
+        }
+        for node in nodes {
+            let local = format!("/api/v1/spaces/{SPACE}?consistency=local");
+            anyhow::ensure!(
+                cluster.answers(*node, "/livez", 200).await,
+                "node {node} without a quorum is not alive"
+            );
+            anyhow::ensure!(
+                cluster.answers(*node, &local, 200).await,
+                "node {node} refuses a local read"
+            );
+        }
+        Ok(made)
+    }
+
+    async fn write(&self, cluster: &Cluster, node: u64) -> bool {
+        let body = json!({ "desk": self.desk, "starts_at": self.starts_at });
+        let request = cluster
+            .http
+            .post(cluster.url(node, "/api/v1/bookings"))
+            .bearer_auth(&self.person.token);
+        let answer = request
+            .json(&body)
+            .timeout(Duration::from_millis(300))
+            .send()
+            .await;
+        // A conflict is an acknowledgement too: it tells what the state is.
+        answer.is_ok_and(|answer| answer.status().is_success() || answer.status() == 409)
+    }
+
+    async fn read(&self, cluster: &Cluster, node: u64) -> bool {
+        let request = cluster
+            .http
+            .get(cluster.url(node, &format!("/api/v1/spaces/{SPACE}")));
+        let answer = request.timeout(Duration::from_millis(300)).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+}
