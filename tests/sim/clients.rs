@@ -755,6 +755,10 @@ impl Client {
         if !response.is_success() {
             return refusal(action, response, &self.town).map(Outcome::Refused);
         }
+        // Before the space was laid out there were no desks to be free.
+        if action.is_local() && response.index < Some(self.town.laid_out()) {
+            return None;
+        }
         match action {
             Action::Availability { desks, slots, .. } => {
                 Some(Outcome::Free(free(response, desks, slots)))

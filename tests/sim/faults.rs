@@ -105,10 +105,9 @@ impl Director {
 }
 
 impl World {
-    /// Lets the trouble of this moment happen, and what was to happen by now.
+    /// Lets the trouble of this moment happen.
     pub(crate) fn make_trouble(&mut self) {
         let now_ms = self.shared.now_ms();
-        self.do_what_is_due(now_ms);
         if now_ms >= self.director.next_ms && !self.plan.events.is_empty() {
             let gap_ms = self.plan.gap_ms;
             if self.director.next_ms > 0 {
@@ -119,7 +118,9 @@ impl World {
         }
     }
 
-    pub(crate) fn do_what_is_due(&mut self, now_ms: u64) {
+    /// Does what was to be done by now.
+    pub(crate) fn do_what_is_due(&mut self) {
+        let now_ms = self.shared.now_ms();
         while let Some(entry) = self.director.later.first_entry() {
             if entry.key().0 > now_ms {
                 break;
@@ -759,6 +760,8 @@ impl World {
                 }
             }
             self.machines[id].disk.fail_writes(false);
+            // A flush that was to fail does not fail any more in all the time that is left.
+            self.machines[id].disk.fail_flush_after(u64::MAX);
             self.director.full.remove(id);
             self.resume(*id);
             self.start(*id);

@@ -208,6 +208,8 @@ impl Machine {
             },
             state_options: StateOptions {
                 max_image_bytes: tuning.max_image_bytes,
+                max_layer_bytes: tuning.max_layer_bytes,
+                portion_pairs: tuning.portion_pairs,
             },
             transport: Arc::new(Wire {
                 from: self.id,

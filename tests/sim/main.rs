@@ -28,7 +28,7 @@
 mod audit;
 mod bugs;
 #[path = "../checker/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "other tests use the rest of it")]
+#[expect(dead_code, reason = "other tests use the rest of it")]
 mod checker;
 mod clients;
 mod clock;

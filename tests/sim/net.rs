@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A machine whose process is down refuses connections at once; one without power is silent. Real connections never
-//! deliver a message twice, but nothing in the protocol may count on that, so some runs do.
+//! deliver a message twice, but Raft may not count on that, so in some runs its messages do arrive twice.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -184,7 +184,7 @@ impl Net {
             return;
         }
         let mut copies = 1;
-        if plan.duplicates > 0.0 && table.dice.chance(plan.duplicates) {
+        if payload.may_double() && plan.duplicates > 0.0 && table.dice.chance(plan.duplicates) {
             self.shared.count(Event::MessageDuplicated);
             copies = 2;
         }
@@ -280,6 +280,18 @@ impl Net {
             (refused, powered, &parcel.payload)
         {
             self.send(host, parcel.from, Payload::Refused { call: *call });
+        }
+    }
+}
+
+impl Payload {
+    /// Whether it may arrive twice. What may not be done twice (a request, a forwarded command) travels over connections
+    /// that deliver once at most, and both ends may count on that; the messages of Raft itself must bear it.
+    fn may_double(&self) -> bool {
+        match self {
+            Self::Call { lane, .. } => *lane != Lane::Forward,
+            Self::Answer { .. } | Self::Refused { .. } => true,
+            Self::Request { .. } | Self::Response { .. } => false,
         }
     }
 }

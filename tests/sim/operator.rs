@@ -124,7 +124,7 @@ impl Operator {
         let ids: Vec<Id> = rows
             .filter_map(|desk| desk["id"].as_str().map(Id::from))
             .collect();
-        *self.town.desks.lock() = ids;
+        self.town.lay_out(ids, space.index.unwrap_or(0));
         self.town.jobs.lock().open = true;
         "done"
     }

@@ -124,6 +124,8 @@ pub(crate) struct TuningPlan {
     pub(crate) max_append_bytes: usize,
     pub(crate) log_cache_bytes: usize,
     pub(crate) max_image_bytes: usize,
+    pub(crate) max_layer_bytes: usize,
+    pub(crate) portion_pairs: usize,
 }
 
 /// What clients do.
@@ -238,6 +240,8 @@ impl TuningPlan {
             max_append_bytes: *dice.pick(&[2_000, 20_000, 1 << 20]),
             log_cache_bytes: *dice.pick(&[0, 4_000, 1 << 20]),
             max_image_bytes: *dice.pick(&[3_000, 1 << 20]),
+            max_layer_bytes: *dice.pick(&[500, 4_000, 40_000, 8 << 20]),
+            portion_pairs: *dice.pick(&[1, 8, 128]),
         }
     }
 }

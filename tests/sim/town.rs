@@ -35,6 +35,8 @@ pub(crate) struct Town {
     /// Writes that were acknowledged, by index and moment.
     acknowledged: Mutex<VecDeque<(u64, u64)>>,
     pub(crate) jobs: Mutex<Jobs>,
+    /// The index at which the space was laid out.
+    laid_out: AtomicU64,
     /// Who led when somebody last looked.
     leader: AtomicU64,
     /// Clients are to make no more requests of their own.
@@ -101,6 +103,7 @@ impl Town {
             history: Mutex::default(),
             acknowledged: Mutex::default(),
             jobs: Mutex::default(),
+            laid_out: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             left: Mutex::default(),
@@ -179,6 +182,17 @@ impl Town {
         let acknowledged = self.acknowledged.lock();
         let by = acknowledged.iter().rev().find(|(_, when)| *when <= at_ms);
         by.map_or(0, |(index, _)| *index)
+    }
+
+    /// The index from which on there are desks.
+    pub(crate) fn laid_out(&self) -> u64 {
+        self.laid_out.load(Ordering::Relaxed)
+    }
+
+    /// The desks are there from this index on.
+    pub(crate) fn lay_out(&self, desks: Vec<Id>, index: u64) {
+        *self.desks.lock() = desks;
+        self.laid_out.store(index, Ordering::Relaxed);
     }
 
     /// Who led when somebody last looked; 0 for nobody.

@@ -104,14 +104,17 @@ impl Watch {
             let Some(running) = machine.running() else {
                 continue;
             };
-            if machine.paused || machine.ended().is_some() {
+            if machine.paused {
                 continue;
             }
             let vitals = running.node.vitals();
-            if !vitals.running {
+            let mut copy = self.copies.remove(id).unwrap_or_default();
+            if !vitals.running || machine.ended().is_some() {
+                // It says nothing any more, but what it made durable before it stopped still counts.
+                self.read_log(*id, &mut copy, vitals, &running);
+                self.copies.insert(*id, copy);
                 continue;
             }
-            let mut copy = self.copies.remove(id).unwrap_or_default();
             self.highest_commit = self.highest_commit.max(vitals.commit);
             self.compare(*id, &mut copy, vitals, &running);
             self.copies.insert(*id, copy);
@@ -127,7 +130,11 @@ impl Watch {
 
     fn compare(&mut self, id: NodeId, copy: &mut Copy, vitals: Vitals, running: &Running) {
         match copy.seen {
-            None => self.check_recovered(id, copy, vitals, running),
+            None => {
+                if !self.check_recovered(id, copy, vitals, running) {
+                    return;
+                }
+            }
             Some(before) => self.check_forward(id, before, vitals),
         }
         if vitals.leads {
@@ -152,10 +159,16 @@ impl Watch {
         copy.seen = Some(vitals);
     }
 
-    /// What a process finds on its disk when it starts.
-    fn check_recovered(&mut self, id: NodeId, copy: &mut Copy, vitals: Vitals, running: &Running) {
+    /// What a process finds on its disk when it starts; `false` if that cannot be looked at.
+    fn check_recovered(
+        &mut self,
+        id: NodeId,
+        copy: &mut Copy,
+        vitals: Vitals,
+        running: &Running,
+    ) -> bool {
         if copy.lost {
-            return;
+            return true;
         }
         let last_term = copy.marks.last_key_value().map_or(0, |(_, mark)| mark.0);
         let owed = last_term.max(copy.led);
@@ -175,9 +188,13 @@ impl Watch {
             .map(|(index, mark)| (*index, *mark));
         let kept: Vec<_> = kept.collect();
         let Some(((from, _), (to, _))) = kept.first().zip(kept.last()) else {
-            return;
+            return true;
         };
-        let found = running.node.log_marks(*from, to + 1).unwrap_or_default();
+        let found = match running.node.log_marks(*from, to + 1) {
+            Ok(found) => found,
+            // Its disk fails already. Whether it may is somebody else's question; this one waits for the next start.
+            Err(_) => return false,
+        };
         let found: BTreeMap<u64, (u64, [u8; 16])> = found
             .into_iter()
             .map(|mark| (mark.index, (mark.term, mark.hash)))
@@ -187,17 +204,18 @@ impl Watch {
                 self.shared.fail(
                     "flushed stays",
                     format!(
-                        "node {id} had flushed entry {index} of term {}, but after a crash has {:?} there",
+                        "node {id} had flushed entry {index} of term {}, but after a crash has {:?} there: {vitals:?}",
                         mark.0,
                         found.get(&index).map(|found| found.0)
                     ),
                 );
-                return;
+                return true;
             }
         }
         // What else is there was written before the crash and is looked at anew.
         copy.marks.clear();
         copy.compared = 0;
+        true
     }
 
     fn check_forward(&self, id: NodeId, before: Vitals, now: Vitals) {
@@ -336,10 +354,10 @@ impl Watch {
 
     /// What a leader counts as committed must be on a quorum's disks.
     fn look_at_quorum(&mut self, id: NodeId, vitals: Vitals, running: &Running) {
+        self.note_groups(running.node.voters());
         if vitals.commit <= self.on_quorum {
             return;
         }
-        self.note_groups(running.node.voters());
         let new: Vec<_> = self
             .committed
             .range(self.on_quorum + 1..=vitals.commit)

@@ -222,6 +222,7 @@ impl World {
         }
         self.crowd.step(TICK_US);
         self.look_after_machines();
+        self.do_what_is_due();
         if self.ticks.is_multiple_of(WATCH_TICKS) {
             self.watch.look(&self.machines);
             let leader = self.leader();
