@@ -12,8 +12,8 @@
 //!
 //! A run fails if a history is not linearizable (or not checked to its end), if an acknowledged booking is lost, if a
 //! minority acknowledges or answers, if replicas differ, if a node ends or is let in when it must not, if the cluster
-//! does not recover in time, if an answer is none of the documented ones, if some kind of operation hardly ever
-//! succeeded, or if a chosen fault never came. It leaves the history, the logs of the nodes and a report.
+//! does not recover in time, if an answer is none of the documented ones, if too little was served in time or some kind of
+//! operation hardly ever succeeded, or if a chosen fault never came. It leaves the history, the logs of the nodes and a report.
 //!
 //! Without arguments, as `cargo test` runs it, it takes some twenty seconds with faults that need nothing special.
 
@@ -41,6 +41,7 @@ mod stats;
 mod svg;
 mod timeline;
 mod tools;
+mod who;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -77,6 +78,9 @@ pub(crate) struct Options {
     /// Plant a bug, which must be found
     #[arg(long)]
     plant: Option<Plant>,
+    /// Fail if fewer operations than this, in percent, are served within 2 s while one node at a time fails
+    #[arg(long, default_value_t = 95.0)]
+    least_available: f64,
     /// Where reports, and what is left of a failure, are kept
     #[arg(long, default_value = "artifacts/chaos")]
     out: PathBuf,

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
-use tokio::net::TcpListener;
 
 use crate::proxy::Net;
 use crate::tools::Tools;
@@ -66,11 +65,11 @@ impl Cluster {
             tools,
         };
         for id in 1..=size {
-            cluster.prepare(id).await?;
+            cluster.prepare(id)?;
         }
         for id in 1..=size {
             cluster.node_mut(id).member = true;
-            cluster.spawn(id)?;
+            cluster.spawn(id).await?;
         }
         for id in 1..=size {
             cluster
@@ -85,12 +84,8 @@ impl Cluster {
     }
 
     /// Gives node `id` its ports and writes the configuration that names it.
-    pub(crate) async fn prepare(&mut self, id: u64) -> anyhow::Result<()> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let proxy = listener.local_addr()?.port();
-        let (http, peer) = (free_port()?, free_port()?);
-        self.net
-            .serve(id, listener, SocketAddr::from(([127, 0, 0, 1], peer)));
+    pub(crate) fn prepare(&mut self, id: u64) -> anyhow::Result<()> {
+        let (http, peer, proxy) = (free_port()?, free_port()?, free_port()?);
         let node = Node {
             http,
             peer,
@@ -217,7 +212,7 @@ impl Cluster {
     }
 
     /// Starts node `id` on its data.
-    pub(crate) fn spawn(&mut self, id: u64) -> anyhow::Result<()> {
+    pub(crate) async fn spawn(&mut self, id: u64) -> anyhow::Result<()> {
         anyhow::ensure!(self.node(id).child.is_none(), "node {id} runs already");
         fs::create_dir_all(self.folder.join(format!("node-{id}")))?;
         let log = fs::File::options()
@@ -236,9 +231,12 @@ impl Cluster {
         }
         let child = command.spawn().context("mesto does not start")?;
         self.net.register(id, child.id());
+        let Node { peer, proxy, .. } = *self.node(id);
+        let target = SocketAddr::from(([127, 0, 0, 1], peer));
+        let opened = self.net.open(id, proxy, target).await;
         let node = self.node_mut(id);
         (node.child, node.paused) = (Some(child), false);
-        Ok(())
+        opened.context("the proxy's port is taken")
     }
 
     /// Sends a signal to node `id`.
@@ -261,6 +259,7 @@ impl Cluster {
             .with_context(|| format!("node {id} does not run"))?;
         child.kill()?;
         child.wait()?;
+        self.net.close(id);
         Ok(())
     }
 
@@ -295,6 +294,7 @@ impl Cluster {
         let node = self.node_mut(id);
         let status = node.child.as_mut()?.try_wait().ok()??;
         node.child = None;
+        self.net.close(id);
         self.untrace(id);
         Some(status)
     }

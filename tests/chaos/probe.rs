@@ -3,10 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::api::{Person, SPACE};
 use crate::nodes::Cluster;
+
+/// How many ask one node at a time.
+const AT_ONCE: usize = 4;
 
 /// A person of its own, who books on days that nobody else books on.
 pub(crate) struct Probe {
@@ -26,9 +30,15 @@ impl Probe {
         let deadline = Instant::now() + time;
         let mut made = 0;
         while Instant::now() < deadline {
-            for node in nodes {
+            let all = nodes
+                .iter()
+                .flat_map(|node| std::iter::repeat_n(*node, AT_ONCE));
+            let asked = all.map(|node| async move {
                 let (wrote, read) =
-                    tokio::join!(self.write(cluster, *node), self.read(cluster, *node));
+                    tokio::join!(self.write(cluster, node), self.read(cluster, node));
+                (node, wrote, read)
+            });
+            for (node, wrote, read) in join_all(asked).await {
                 anyhow::ensure!(
                     !wrote,
                     "node {node} has no quorum and acknowledged a booking"

@@ -1,16 +1,14 @@
 //! The network between the nodes: a proxy in front of each node's peer port, and a rule for each directed link.
 //!
 //! All nodes reach node *j* at one address, the proxy's, since that is what the cluster's membership says. Which node
-//! a connection comes from is asked of the kernel: the connection's port leads to its socket in `/proc/net/tcp`, and the
-//! socket to the process that has it open. So each link from one node to another has a rule of its own, without any help
-//! of the nodes. (Linux only.)
+//! a connection comes from is asked of the kernel ([`crate::who`]). So each link from one node to another has a rule of its
+//! own, without any help of the nodes.
 //!
 //! A link carries what its first node asks and what the second answers. Either direction can be blocked, delayed or
 //! narrowed by itself. What is blocked is held and goes on when the block ends, as TCP would send it again; a cut link
 //! refuses connections and drops those it has. Loss makes connections break at random, in the middle of messages too.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fs;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +19,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
+
+use crate::who::{Asker, Who};
 
 /// What happens to what goes over a link in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,14 +82,17 @@ pub(crate) struct Net {
 
 struct Inner {
     links: Mutex<BTreeMap<Direction, watch::Sender<Rule>>>,
-    /// Which process each node is.
-    processes: Mutex<BTreeMap<u64, u32>>,
+    who: Who,
+    /// What takes connections to each node.
+    open: Mutex<BTreeMap<u64, JoinHandle<()>>>,
     pieces: AtomicU64,
     strangers: AtomicU64,
 }
 
 /// How much is read at a time.
 const PIECE_BYTES: usize = 16 << 10;
+/// How much may wait on a connection that is not made yet.
+const EARLY_BYTES: usize = 1 << 20;
 /// How many pieces may be under way in one direction of a connection.
 const PIECES: usize = 64;
 
@@ -97,7 +101,8 @@ impl Net {
         Self {
             inner: Arc::new(Inner {
                 links: Mutex::default(),
-                processes: Mutex::default(),
+                who: Who::new(),
+                open: Mutex::default(),
                 pieces: AtomicU64::new(0),
                 strangers: AtomicU64::new(0),
             }),
@@ -106,7 +111,7 @@ impl Net {
 
     /// Node `id` is this process from now on.
     pub(crate) fn register(&self, id: u64, pid: u32) {
-        self.inner.processes.lock().insert(id, pid);
+        self.inner.who.register(id, pid);
     }
 
     /// How many pieces of data were carried.
@@ -139,38 +144,53 @@ impl Net {
             .clone()
     }
 
-    /// Carries what comes to `listener` to node `to`, which listens at `target`.
-    pub(crate) fn serve(&self, to: u64, listener: TcpListener, target: SocketAddr) {
+    /// Carries what comes to `port` to node `to`, which listens at `target`. A node that has no process has no open port
+    /// either, so this is for as long as it runs: see [`Net::close`].
+    pub(crate) async fn open(&self, to: u64, port: u16, target: SocketAddr) -> std::io::Result<()> {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let net = self.clone();
-        tokio::spawn(async move {
+        let serving = tokio::spawn(async move {
             while let Ok((stream, from)) = listener.accept().await {
                 let net = net.clone();
                 tokio::spawn(async move { net.carry(to, stream, from, target).await });
             }
         });
+        if let Some(before) = self.inner.open.lock().insert(to, serving) {
+            before.abort();
+        }
+        Ok(())
     }
 
-    async fn carry(&self, to: u64, stream: TcpStream, from: SocketAddr, target: SocketAddr) {
-        let Some(socket) = stream
-            .local_addr()
-            .ok()
-            .and_then(|proxy| socket_at(from, proxy))
-        else {
-            // It has been closed again already.
+    /// Connections to node `to` are refused from now on.
+    pub(crate) fn close(&self, to: u64) {
+        if let Some(serving) = self.inner.open.lock().remove(&to) {
+            serving.abort();
+        }
+    }
+
+    async fn carry(&self, to: u64, mut stream: TcpStream, from: SocketAddr, target: SocketAddr) {
+        let Ok(proxy) = stream.local_addr() else {
             return;
         };
-        let Some(asker) = self.node_behind(&socket) else {
-            self.inner.strangers.fetch_add(1, Ordering::Relaxed);
-            return;
+        let asker = match self.inner.who.asks(from, proxy).await {
+            Asker::Node(asker) => asker,
+            Asker::Gone => return,
+            Asker::Stranger => {
+                self.inner.strangers.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
         };
         let link = self.link((asker, to));
         let mut rule = link.subscribe();
-        if rule.borrow_and_update().cut {
-            return;
-        }
-        let Ok(onward) = TcpStream::connect(target).await else {
+        let Some(early) = wait_for_way(&mut stream, &mut rule).await else {
             return;
         };
+        let Ok(mut onward) = TcpStream::connect(target).await else {
+            return;
+        };
+        if onward.write_all(&early).await.is_err() {
+            return;
+        }
         // Small messages go at once, as they do between the nodes.
         let _ = stream.set_nodelay(true);
         let _ = onward.set_nodelay(true);
@@ -242,51 +262,30 @@ impl Net {
         };
         tokio::join!(read, write);
     }
-
-    /// The node whose process has a socket.
-    fn node_behind(&self, socket: &str) -> Option<u64> {
-        let processes = self.inner.processes.lock().clone();
-        processes
-            .into_iter()
-            .find(|(_, pid)| holds(*pid, socket))
-            .map(|(id, _)| id)
-    }
 }
 
-/// The kernel's number of the socket at an address, as it is called in `/proc`.
-fn socket_at(address: SocketAddr, proxy: SocketAddr) -> Option<String> {
-    let table = fs::read_to_string("/proc/net/tcp").ok()?;
-    // Several connections may share a port, but not to the same place.
-    let (near, far) = (hexadecimal(address)?, hexadecimal(proxy)?);
-    let mut lines = table
-        .lines()
-        .skip(1)
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let line = lines
-        .find(|words| words.len() > 9 && words[1] == near && words[2] == far && words[9] != "0")?;
-    Some(format!("socket:[{}]", line[9]))
-}
-
-/// An address as `/proc/net/tcp` writes it.
-fn hexadecimal(address: SocketAddr) -> Option<String> {
-    match address {
-        SocketAddr::V4(address) => {
-            let ip = u32::from_ne_bytes(address.ip().octets());
-            Some(format!("{ip:08X}:{:04X}", address.port()))
+/// A connection that is begun while nothing passes is not made until something does, as the system would ask for it
+/// again and again; if its maker gives up, nothing of it ever arrives. Gives what was said meanwhile, or nothing if there
+/// is to be no connection.
+async fn wait_for_way(stream: &mut TcpStream, rule: &mut watch::Receiver<Rule>) -> Option<Vec<u8>> {
+    let mut early = Vec::new();
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let now = *rule.borrow_and_update();
+        if now.cut {
+            return None;
         }
-        SocketAddr::V6(_) => None,
+        if !now.asks.blocked {
+            return Some(early);
+        }
+        tokio::select! {
+            changed = rule.changed() => changed.ok()?,
+            read = stream.read(&mut piece), if early.len() < EARLY_BYTES => match read {
+                Ok(count @ 1..) => early.extend_from_slice(&piece[..count]),
+                Ok(_) | Err(_) => return None,
+            },
+        }
     }
-}
-
-fn holds(pid: u32, socket: &str) -> bool {
-    let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return false;
-    };
-    let targets: HashSet<_> = files
-        .flatten()
-        .filter_map(|file| fs::read_link(file.path()).ok())
-        .collect();
-    targets.iter().any(|target| target.as_os_str() == socket)
 }
 
 fn mixed(number: u64) -> u64 {

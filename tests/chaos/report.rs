@@ -247,7 +247,8 @@ fn operations(run: &Run) -> Section {
 }
 
 fn events(run: &Run) -> Section {
-    let row = |event: &Event| {
+    let waits = stats::longest_waits(&run.samples, &run.events);
+    let row = |(event, wait): (&Event, u64)| {
         let nodes: Vec<String> = event.nodes.iter().map(u64::to_string).collect();
         vec![
             format!("{:.1} s", event.from as f64 / 1e9),
@@ -255,14 +256,23 @@ fn events(run: &Run) -> Section {
             nodes.join(", "),
             ms(event.healed - event.from),
             ms(event.recovered - event.healed),
+            ms(wait),
             event.note.replace('|', "/"),
         ]
     };
     Section {
         title: "Events",
-        paragraph: String::new(),
-        head: vec!["at", "fault", "nodes", "held", "recovered after", "seen"],
-        rows: run.events.iter().map(row).collect(),
+        paragraph: "In order of time.".to_owned(),
+        head: vec![
+            "at",
+            "fault",
+            "nodes",
+            "held",
+            "recovered after",
+            "without service",
+            "seen",
+        ],
+        rows: run.events.iter().zip(waits).map(row).collect(),
     }
 }
 

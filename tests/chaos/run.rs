@@ -49,7 +49,12 @@ const QUICK_FAULTS: [Fault; 6] = [
 
 /// Runs, reports, and says whether all went as it must.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
-    let folder = options.out.join(format!("seed-{}", options.seed));
+    let name = if options.minutes.is_some() {
+        "seed"
+    } else {
+        "quick"
+    };
+    let folder = options.out.join(format!("{name}-{}", options.seed));
     let nodes = folder.join("nodes");
     if nodes.exists() {
         std::fs::remove_dir_all(&nodes).context("what an earlier run has left is in the way")?;
@@ -262,6 +267,11 @@ fn too_little(
         .filter(|fault| enough && !had.contains(fault))
     {
         found.push(format!("{} never came", fault.name()));
+    }
+    let available = stats::availability(samples, events);
+    let percent = stats::Availability::percent(available.one_node_served, available.one_node_all);
+    if percent < options.least_available {
+        found.push(format!("only {percent:.3} % of operations were served within 2 s while one node at a time failed"));
     }
     if events.is_empty() {
         found.push("no fault came at all".to_owned());

@@ -9,6 +9,8 @@ use crate::recorder::{End, Kind, Sample};
 pub(crate) const SERVED_NS: u64 = 2_000_000_000;
 /// How long after its recovery an event is looked at.
 const AFTER_NS: u64 = 500_000_000;
+/// Nobody tries for longer.
+const LONGEST_TRY_NS: u64 = 15_000_000_000;
 
 /// Times in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,35 +117,41 @@ pub(crate) fn availability(samples: &[Sample], events: &[Event]) -> Availability
 
 /// For each event the longest time that a careful client waited for one write: from its first try to the answer that
 /// settled it.
-pub(crate) fn without_service(
-    samples: &[Sample],
-    events: &[Event],
-) -> BTreeMap<Fault, (Spread, Spread)> {
-    let mut waits: BTreeMap<Fault, (Vec<u64>, Vec<u64>)> = BTreeMap::new();
+pub(crate) fn longest_waits(samples: &[Sample], events: &[Event]) -> Vec<u64> {
     let mut writes: Vec<&Sample> = samples
         .iter()
         .filter(|sample| sample.kind.is_write())
         .collect();
     writes.sort_by_key(|sample| sample.from);
-    for event in events {
+    let longest = |event: &Event| {
         let until = event.recovered + AFTER_NS;
-        // Nobody tries for longer than a quarter of a minute.
-        let first = writes.partition_point(|sample| sample.from + 15_000_000_000 < event.from);
+        let first = writes.partition_point(|sample| sample.from + LONGEST_TRY_NS < event.from);
         let around = writes[first..]
             .iter()
             .take_while(|sample| sample.from < until);
         let around =
             around.filter(|sample| sample.until > event.from && sample.end != End::GivenUp);
-        let longest = around
+        around
             .map(|sample| sample.until - sample.from)
             .max()
-            .unwrap_or_default();
-        let (waited, recovery) = waits.entry(event.fault).or_default();
+            .unwrap_or_default()
+    };
+    events.iter().map(longest).collect()
+}
+
+/// Of each fault: the longest waits of its events, and how long recovery took.
+pub(crate) fn without_service(
+    samples: &[Sample],
+    events: &[Event],
+) -> BTreeMap<Fault, (Spread, Spread)> {
+    let mut times: BTreeMap<Fault, (Vec<u64>, Vec<u64>)> = BTreeMap::new();
+    for (event, longest) in events.iter().zip(longest_waits(samples, events)) {
+        let (waited, recovery) = times.entry(event.fault).or_default();
         waited.push(longest);
         recovery.push(event.recovered - event.healed);
     }
     let spread = |(waited, recovery)| (Spread::of(waited), Spread::of(recovery));
-    waits
+    times
         .into_iter()
         .map(|(fault, times)| (fault, spread(times)))
         .collect()

@@ -31,7 +31,7 @@ impl Chaos<'_> {
             "node {id} lost its disk and ended as if all were well"
         );
         self.pass(200, 1_500).await;
-        self.cluster.spawn(id)?;
+        self.cluster.spawn(id).await?;
         Ok(self.held(vec![id], format!("it stopped with {status}")))
     }
 
@@ -59,7 +59,7 @@ impl Chaos<'_> {
                     !status.success(),
                     "node {id} ran out of disk and ended as if all were well"
                 );
-                self.cluster.spawn(id)?;
+                self.cluster.spawn(id).await?;
                 format!("it stopped with {status}")
             }
             Err(_) => "it lived on what it had reserved".to_owned(),

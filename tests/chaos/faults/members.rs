@@ -22,7 +22,7 @@ impl Chaos<'_> {
         let old = self.target(false).await?;
         self.cluster.kill(old)?;
         fs::remove_dir_all(self.cluster.data(old))?;
-        self.cluster.spawn(old)?;
+        self.cluster.spawn(old).await?;
         // Whether it ends or waits, it must not be taken for the node that it was.
         let deadline = std::time::Instant::now() + Duration::from_millis(2_500);
         let mut looks = 0;
@@ -60,8 +60,8 @@ impl Chaos<'_> {
     /// A new node, under a number that was never used, joins.
     async fn join(&mut self) -> anyhow::Result<u64> {
         let new = self.cluster.unused_id();
-        self.cluster.prepare(new).await?;
-        self.cluster.spawn(new)?;
+        self.cluster.prepare(new)?;
+        self.cluster.spawn(new).await?;
         self.cluster
             .until("the new node lives", || {
                 self.cluster.answers(new, "/livez", 200)

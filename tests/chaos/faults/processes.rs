@@ -9,7 +9,7 @@ impl Chaos<'_> {
         let id = self.target(leader).await?;
         self.cluster.kill(id)?;
         self.pass(300, 3_000).await;
-        self.cluster.spawn(id)?;
+        self.cluster.spawn(id).await?;
         Ok(self.held(vec![id], ""))
     }
 
@@ -20,7 +20,7 @@ impl Chaos<'_> {
         }
         self.pass(0, 1_000).await;
         for id in &ids {
-            self.cluster.spawn(*id)?;
+            self.cluster.spawn(*id).await?;
         }
         Ok(self.held(ids, ""))
     }
@@ -29,7 +29,7 @@ impl Chaos<'_> {
         let id = self.target(true).await?;
         self.cluster.terminate(id).await?;
         self.pass(300, 2_000).await;
-        self.cluster.spawn(id)?;
+        self.cluster.spawn(id).await?;
         Ok(self.held(vec![id], ""))
     }
 
@@ -37,7 +37,7 @@ impl Chaos<'_> {
         let ids = self.cluster.ids();
         for id in &ids {
             self.cluster.terminate(*id).await?;
-            self.cluster.spawn(*id)?;
+            self.cluster.spawn(*id).await?;
             self.cluster.ready().await?;
         }
         Ok(self.held(ids, ""))
