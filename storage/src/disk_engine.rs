@@ -10,9 +10,9 @@
 //! missing, exchanged or cut off.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::engine::check_key;
 use crate::journal::Journal;
@@ -26,8 +26,11 @@ const JOURNAL: &str = "journal";
 pub(crate) struct DiskEngine {
     journal: Journal,
     state: SledEngine,
-    /// Something was written to the state since it was last flushed.
-    state_dirty: AtomicBool,
+    /// How many writes to the state have taken effect.
+    state_writes: AtomicU64,
+    /// How many of them are durable. Held while the state is flushed, since whoever finds nothing
+    /// left to flush must wait for the flush that is under way.
+    state_durable: Mutex<u64>,
     failure: RwLock<Option<StorageError>>,
     flushes: AtomicU64,
     writes: AtomicU64,
@@ -42,7 +45,8 @@ impl DiskEngine {
         Ok(DiskEngine {
             journal: Journal::open(&path.join(JOURNAL))?,
             state: SledEngine::open(&path.join(STATE), cache_bytes)?,
-            state_dirty: AtomicBool::new(false),
+            state_writes: AtomicU64::new(0),
+            state_durable: Mutex::new(0),
             failure: RwLock::new(None),
             flushes: AtomicU64::new(0),
             writes: AtomicU64::new(0),
@@ -63,8 +67,7 @@ impl DiskEngine {
     /// Writes a fact about the store itself into both of its parts.
     pub(crate) fn stamp(&self, key: &[u8], fact: &Value) -> Result<(), StorageError> {
         self.insert(Tree::Meta, key, fact.clone())?;
-        self.state_dirty.store(true, Ordering::SeqCst);
-        self.state.insert(Tree::Meta, key, fact.clone())
+        self.write_state(|state| state.insert(Tree::Meta, key, fact.clone()))
     }
 
     /// What [`DiskEngine::stamp`] wrote, in the journal and beside the state.
@@ -102,6 +105,18 @@ impl DiskEngine {
         self.writes.fetch_add(1, Ordering::Relaxed);
         self.latched(self.journal.write(tree, writes))
     }
+
+    /// Counts the write once it has taken effect: a flush between the two must not take it for
+    /// done.
+    fn write_state(
+        &self,
+        write: impl FnOnce(&SledEngine) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        self.healthy()?;
+        let outcome = self.latched(write(&self.state));
+        self.state_writes.fetch_add(1, Ordering::SeqCst);
+        outcome
+    }
 }
 
 impl Engine for DiskEngine {
@@ -132,24 +147,23 @@ impl Engine for DiskEngine {
         if tree != Tree::State {
             return self.write_journal(tree, &[(key.to_vec(), Some(value))]);
         }
-        self.healthy()?;
-        self.state_dirty.store(true, Ordering::SeqCst);
-        self.latched(self.state.insert(tree, key, value))
+        self.write_state(|state| state.insert(tree, key, value))
     }
 
     fn write(&self, tree: Tree, batch: Batch) -> Result<(), StorageError> {
         if tree != Tree::State {
             return self.write_journal(tree, &batch.writes);
         }
-        self.healthy()?;
-        self.state_dirty.store(true, Ordering::SeqCst);
-        self.latched(self.state.write(tree, batch))
+        self.write_state(|state| state.write(tree, batch))
     }
 
     fn flush(&self) -> Result<(), StorageError> {
         self.flush_log()?;
-        if self.state_dirty.swap(false, Ordering::SeqCst) {
+        let mut durable = self.state_durable.lock();
+        let written = self.state_writes.load(Ordering::SeqCst);
+        if *durable != written {
             self.latched(self.state.flush())?;
+            *durable = written;
         }
         Ok(())
     }
@@ -168,5 +182,52 @@ impl Engine for DiskEngine {
             writes: self.writes.load(Ordering::Relaxed) + self.state.stats().writes,
             bytes_on_disk: self.journal.bytes_on_disk() + self.state.stats().bytes_on_disk,
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Whoever finds that another flush covers all that it wrote is not done before that one is.
+    #[test]
+    fn a_flush_waits_for_the_one_that_is_under_way() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let engine = DiskEngine::open(root.path(), 1 << 20).expect("the engine opens");
+        let value = Value::try_from(vec![1; 30]).expect("a short value");
+        engine
+            .insert(Tree::State, b"a", value)
+            .expect("an insert succeeds");
+
+        let (entered, syncing) = channel();
+        let (release, gate) = channel::<()>();
+        let (gate, state) = (Mutex::new(gate), root.path().join(STATE));
+        sync_repair::observe_syncs_for_tests(Some(Arc::new(move |fd| {
+            let file = fs::read_link(format!("/proc/self/fd/{fd}"));
+            if file.is_ok_and(|file| file.starts_with(&state)) {
+                // Both ends may be gone already.
+                let _ = entered.send(());
+                let _ = gate.lock().recv();
+            }
+        })));
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| engine.flush());
+            syncing.recv().expect("the state is synced");
+            let (ended, second) = channel();
+            let later = &engine;
+            scope.spawn(move || ended.send(later.flush()).expect("it is waited for"));
+            let early = second.recv_timeout(Duration::from_millis(200));
+            assert!(early.is_err(), "it answered while the sync was under way");
+            drop(release);
+            let answer = second.recv().expect("it ends");
+            answer.expect("it succeeds");
+            first.join().expect("it ends").expect("it succeeds");
+        });
+        sync_repair::observe_syncs_for_tests(None);
     }
 }

@@ -102,9 +102,15 @@ fn begin_life(recorder: &SharedRecorder, root: &Path) {
 /// Builds what a disk may hold if the power fails now. Syncs wait meanwhile.
 fn cut(recorder: &SharedRecorder, told: &Mutex<Told>, image: &Path, dice: &mut Dice) -> Told {
     let recorder = recorder.lock();
-    let told = told.lock().clone();
+    let promised = told.lock().clone();
     copy(&recorder, &recorder.root, image, dice);
-    told
+    // What is promised was promised before the cut; what may have been asked for, until its end,
+    // since writes that need no sync go on meanwhile.
+    let purge_asked = told.lock().purge_asked;
+    Told {
+        purge_asked,
+        ..promised
+    }
 }
 
 fn copy(recorder: &Recorder, from: &Path, to: &Path, dice: &mut Dice) {
@@ -329,7 +335,11 @@ fn vote(log: &Log, told: &Arc<Mutex<Told>>) {
 fn purge(log: &Log, state: &State, told: &Arc<Mutex<Told>>) {
     let upto = state.applied().index.saturating_sub(60);
     if upto > 0 {
-        told.lock().purge_asked = upto;
+        {
+            // After a cut the state is applied again from an earlier index on.
+            let mut told = told.lock();
+            told.purge_asked = told.purge_asked.max(upto);
+        }
         let log = log.clone();
         state.persist_to(
             upto,

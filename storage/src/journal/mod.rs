@@ -178,17 +178,17 @@ impl Journal {
         let inner = self.inner.lock();
         if tree == Tree::Meta {
             let pairs = inner.facts.range::<[u8], _>(range);
-            let own = |(key, fact): (&Box<[u8]>, &Fact)| (key.to_vec(), fact.value.clone());
+            let pairs = pairs.map(|(key, fact)| (key.to_vec(), fact.value.clone()));
             return Ok(match order {
-                Order::Ascending => pairs.take(limit).map(own).collect(),
-                Order::Descending => pairs.rev().take(limit).map(own).collect(),
+                Order::Ascending => pairs.take(limit).collect(),
+                Order::Descending => pairs.rev().take(limit).collect(),
             });
         }
         let places = inner.log.range::<[u8], _>(range);
-        let own = |(key, place): (&Box<[u8]>, &Place)| (key.to_vec(), inner.source(*place));
+        let places = places.map(|(key, place)| (key.to_vec(), inner.source(*place)));
         let sources: Vec<_> = match order {
-            Order::Ascending => places.take(limit).map(own).collect(),
-            Order::Descending => places.rev().take(limit).map(own).collect(),
+            Order::Ascending => places.take(limit).collect(),
+            Order::Descending => places.rev().take(limit).collect(),
         };
         drop(inner);
         sources
