@@ -17,6 +17,9 @@ use mesto_storage::{
     Applied, DataDir, DataDirOptions, Digest, Done, Log, LogOptions, Order, State, StateOptions,
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USERS: u64 = 50_000;
 const DESKS: u64 = 5_000;
 const BOOKINGS_OF_A_SHEET: u64 = 5;
@@ -37,8 +40,12 @@ fn main() {
     let directory = DataDir::open(path.path(), &options).expect("the directory opens");
     let (log, _log_writer) =
         Log::open(directory.engine(), LogOptions::default()).expect("the log opens");
-    let (state, writer) =
-        State::open(directory.engine(), &log, StateOptions::default()).expect("the state opens");
+    let mib = usize::try_from(number("MESTO_BENCH_LAYER_MIB", 8)).expect("a small number");
+    let layers = StateOptions {
+        max_layer_bytes: mib << 20,
+        ..StateOptions::default()
+    };
+    let (state, writer) = State::open(directory.engine(), &log, layers).expect("the state opens");
     let carrier = std::thread::Builder::new()
         .name("state-writer".to_owned())
         .spawn(move || writer.run())

@@ -52,8 +52,8 @@ struct Coverage {
     bitten: usize,
     /// Snapshots that were cut off half-written.
     half_snapshots: usize,
-    /// Batches that were cut off half-written, and undone.
-    undone_batches: usize,
+    /// Layers of the state that were cut off half-carried, and carried again.
+    half_layers: usize,
     /// Logs that had been purged between two cuts.
     purges: usize,
 }
@@ -245,7 +245,7 @@ impl Field<'_> {
             self.nodes.answering(*id, "/livez").await?;
             let said = self.nodes.logged(*id).split_off(logged);
             ensure!(!said.contains("panicked"), "node {id} panicked:\n{said}");
-            self.coverage.undone_batches += said.matches("undoing an unfinished batch").count();
+            self.coverage.half_layers += said.matches("that was not carried to its end").count();
         }
         Ok(())
     }
@@ -267,9 +267,9 @@ impl Coverage {
             self.at_snapshot
         );
         println!(
-            "{} disks lost something; {} snapshots were cut off half-written; {} half-written batches were undone; \
+            "{} disks lost something; {} snapshots were cut off half-written; {} half-carried layers were gone on with; \
              logs had been purged after {} cuts",
-            self.bitten, self.half_snapshots, self.undone_batches, self.purges
+            self.bitten, self.half_snapshots, self.half_layers, self.purges
         );
         if count >= 8 {
             ensure!(

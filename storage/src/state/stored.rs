@@ -41,10 +41,17 @@ pub(super) fn open(engine: &dyn Engine) -> Result<Stored, StorageError> {
     }
     let unfinished = match stored.redo_pieces {
         0 => None,
-        _ => Some(Frozen {
-            layer: redo::read(engine, &stored)?,
-            head: head.clone(),
-        }),
+        pieces => {
+            tracing::info!(
+                index = head.applied.index,
+                pieces,
+                "going on with a layer of the state that was not carried to its end"
+            );
+            Some(Frozen {
+                layer: redo::read(engine, &stored)?,
+                head: head.clone(),
+            })
+        }
     };
     Ok(Stored {
         dead: dead_generations(engine, head.generation)?,
