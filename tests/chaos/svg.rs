@@ -92,14 +92,15 @@ impl Drawing {
     }
 
     fn bars(&mut self, samples: &[Sample], bar_ns: u64) {
-        // Settled in time, settled late, not settled.
-        let mut counts: BTreeMap<u64, [u64; 3]> = BTreeMap::new();
+        // Settled in time, settled late, not settled, given up on purpose.
+        let mut counts: BTreeMap<u64, [u64; 4]> = BTreeMap::new();
         for sample in samples {
-            let settled = matches!(sample.end, End::Done | End::Refused);
-            let which = match (settled, sample.until - sample.from > SERVED_NS) {
-                (true, false) => 0,
-                (true, true) => 1,
-                (false, _) => 2,
+            let late = sample.until - sample.from > SERVED_NS;
+            let which = match sample.end {
+                End::Done | End::Refused if !late => 0,
+                End::Done | End::Refused => 1,
+                End::Unanswered => 2,
+                End::GivenUp => 3,
             };
             counts.entry(sample.until / bar_ns).or_default()[which] += 1;
         }
@@ -114,7 +115,10 @@ impl Drawing {
                 self.x(((bar + 1) * bar_ns).min(self.end)),
             );
             let mut base = TOP + CHART;
-            for (count, colour) in counts.into_iter().zip(["#2f6f4f", "#e0a100", "#c0392b"]) {
+            for (count, colour) in counts
+                .into_iter()
+                .zip(["#2f6f4f", "#e0a100", "#c0392b", "#8d8d99"])
+            {
                 let tall = rate(count) / most * (CHART - 14.0);
                 if count > 0 {
                     // What is rare must still be seen.
@@ -193,6 +197,7 @@ impl Drawing {
             ("#2f6f4f", "settled within 2 s"),
             ("#e0a100", "settled later"),
             ("#c0392b", "never settled"),
+            ("#8d8d99", "given up on purpose"),
             ("#f6d9a8", "fault of one node"),
             ("#cfd8ea", "fault of the network"),
             ("#f2b8b5", "no majority"),

@@ -10,7 +10,7 @@
 mod derive;
 pub(crate) mod steps;
 
-use super::history::{Id, Record};
+use super::history::{Action, Id, Outcome, Record};
 use super::merge::Operation;
 use super::search::{Found, Item, Stuck, search};
 use super::verdict::Violation;
@@ -77,6 +77,23 @@ impl Object {
         }
     }
 
+    /// A record with as much of a day's availability as concerns this object.
+    fn only(&self, record: &Record) -> Record {
+        let mut record = record.clone();
+        if let Name::Desk(desk, slot) = &self.name
+            && let Action::Availability { desks, slots, .. } = &mut record.action
+        {
+            desks.retain(|other| other == desk);
+            slots.retain(|other| other == slot);
+            if let Some(Outcome::Free(free)) =
+                record.answer.as_mut().map(|answer| &mut answer.outcome)
+            {
+                free.retain(|(one, other)| one == desk && other == slot);
+            }
+        }
+        record
+    }
+
     /// What to say when there is none.
     pub(crate) fn violation(
         &self,
@@ -99,11 +116,12 @@ impl Object {
             Items::Holder(items) => items[stuck.item].answer,
             Items::Booking(items) => items[stuck.item].answer,
         };
-        let mut involved: Vec<&Record> = items
+        let mut involved: Vec<Record> = items
             .iter()
             .filter(|(operation, call)| Some(*call) <= until && *operation != culprit)
-            .map(|(operation, _)| &operations[*operation].record)
+            .map(|(operation, _)| self.only(&operations[*operation].record))
             .collect();
+        involved.sort_by_key(|record| record.call);
         let by = match clock {
             Clock::RealTime => "",
             Clock::LogIndex => " by log index",
@@ -114,8 +132,8 @@ impl Object {
             involved.len() + 1,
             stuck.state,
         );
-        involved.push(&operations[culprit].record);
-        Violation::of(&what, involved)
+        involved.push(self.only(&operations[culprit].record));
+        Violation::of(&what, &involved)
     }
 }
 
