@@ -74,6 +74,11 @@ pub(crate) enum Fault {
     HandOver,
     /// All nodes take a snapshot at once.
     Snapshots,
+    /// A follower is down until the log that it lacks is gone, so that it needs a snapshot; it may be killed again while it
+    /// gets it.
+    LongOutage,
+    /// Lossy and slow links, while the leader is killed and another node is paused.
+    Storm,
     /// A node is gone for good; another takes its place, under a new number.
     Replace,
     /// A node comes back without its data; it must be refused, then it is replaced.
@@ -102,7 +107,7 @@ impl Fault {
 
     pub(crate) fn reach(self) -> Reach {
         match self {
-            Self::KillAll | Self::IsolateAll => Reach::Majority,
+            Self::KillAll | Self::IsolateAll | Self::Storm => Reach::Majority,
             Self::Ring | Self::Bridge | Self::Lossy | Self::Slow => Reach::Network,
             _ => Reach::OneNode,
         }
@@ -248,6 +253,8 @@ impl Chaos<'_> {
             Fault::FullDisk => self.full_disk().await,
             Fault::HandOver => self.hand_over().await,
             Fault::Snapshots => self.snapshots().await,
+            Fault::LongOutage => self.long_outage().await,
+            Fault::Storm => self.storm().await,
             Fault::Replace => self.replace().await,
             Fault::WipedDisk => self.wiped_disk().await,
         }

@@ -87,7 +87,7 @@ fn planted(history: &History) -> Vec<(&'static str, Option<bool>)> {
 /// acknowledged. Gives how many.
 fn untouched(history: &History) -> Result<usize, String> {
     let mut touched: BTreeSet<&Id> = BTreeSet::new();
-    let mut made: BTreeMap<&Id, (&Id, &Sight)> = BTreeMap::new();
+    let mut made: BTreeMap<&Id, (u64, &Id, &Sight)> = BTreeMap::new();
     let mut last: BTreeMap<&Id, (u64, &[Sight])> = BTreeMap::new();
     for record in &history.records {
         let outcome = record.answer.as_ref().map(|answer| &answer.outcome);
@@ -100,7 +100,11 @@ fn untouched(history: &History) -> Result<usize, String> {
                 touched.insert(booking);
             }
             (Action::Create { user, .. }, Some(Outcome::Booking(sight))) => {
-                made.insert(&sight.booking, (user, sight));
+                let at = record
+                    .answer
+                    .as_ref()
+                    .map_or(record.call, |answer| answer.at);
+                made.insert(&sight.booking, (at, user, sight));
             }
             (
                 Action::List { local: false, user },
@@ -115,13 +119,12 @@ fn untouched(history: &History) -> Result<usize, String> {
         }
     }
     let mut kept = 0;
-    for (booking, (user, sight)) in made {
-        if touched.contains(booking) {
+    for (booking, (at, user, sight)) in made {
+        let listed = last.get(user).filter(|(asked, _)| *asked > at);
+        // After a run that broke off there may have been no last look.
+        let Some((_, items)) = listed.filter(|_| !touched.contains(booking)) else {
             continue;
-        }
-        let (_, items) = last
-            .get(user)
-            .ok_or_else(|| format!("{user} was never listed"))?;
+        };
         if !items.contains(sight) {
             return Err(format!(
                 "{booking} of {user} was acknowledged, never touched again, and is lost: {sight:?}"

@@ -24,7 +24,7 @@ const RECOVERY_LIMIT: Duration = Duration::from_secs(45);
 /// Settings that differ from the defaults: snapshots and purges come within minutes, sessions outlive the run even when
 /// a clock is an hour ahead, and reads and writes that find no leader are told so while the fault lasts.
 const SETTINGS: &str = "\
-[raft]\nsnapshot_every_entries = 2000\nkeep_log_entries = 500\n\
+[raft]\nsnapshot_every_entries = 1000\nkeep_log_entries = 200\n\
 [sign_in]\naccess_token_ttl_s = 86400\n\
 [http]\nwrite_ms = 1500\nread_ms = 1000\n\
 [log]\nlevel = \"info\"\n";

@@ -147,6 +147,12 @@ impl Net {
     /// Carries what comes to `port` to node `to`, which listens at `target`. A node that has no process has no open port
     /// either, so this is for as long as it runs: see [`Net::close`].
     pub(crate) async fn open(&self, to: u64, port: u16, target: SocketAddr) -> std::io::Result<()> {
+        let before = self.inner.open.lock().remove(&to);
+        if let Some(before) = before {
+            // Its port is free when it has ended.
+            before.abort();
+            let _ = before.await;
+        }
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let net = self.clone();
         let serving = tokio::spawn(async move {
@@ -155,15 +161,13 @@ impl Net {
                 tokio::spawn(async move { net.carry(to, stream, from, target).await });
             }
         });
-        if let Some(before) = self.inner.open.lock().insert(to, serving) {
-            before.abort();
-        }
+        self.inner.open.lock().insert(to, serving);
         Ok(())
     }
 
     /// Connections to node `to` are refused from now on.
     pub(crate) fn close(&self, to: u64) {
-        if let Some(serving) = self.inner.open.lock().remove(&to) {
+        if let Some(serving) = self.inner.open.lock().get(&to) {
             serving.abort();
         }
     }

@@ -144,6 +144,25 @@ impl Chaos<'_> {
         ))
     }
 
+    /// For a storm; whoever asks for it heals.
+    pub(super) fn lossy_and_slow(&mut self) {
+        let most = 5 + self.random.below(20);
+        let flow = Flow {
+            delay_ms: (0, most),
+            ..Flow::default()
+        };
+        let lossy = 20 + self.random.below(60);
+        for link in self.links() {
+            let rule = Rule {
+                asks: flow,
+                answers: flow,
+                lossy,
+                ..Rule::default()
+            };
+            self.cluster.net.rule(link, rule);
+        }
+    }
+
     pub(super) async fn slow(&mut self) -> anyhow::Result<Held> {
         let most = 10 + self.random.below(40);
         let flow = Flow {

@@ -440,7 +440,6 @@ fn long_histories_pass_in_few_steps() {
         let Verdict::Linearizable { steps, .. } = checker::check(&history, BUDGET) else {
             panic!("{name}: {}", checker::check(&history, BUDGET));
         };
-        println!("{name}: {steps} steps");
         assert!(steps < 50_000_000, "{name}: {steps} steps");
     }
 }
