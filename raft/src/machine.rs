@@ -15,10 +15,11 @@ use std::collections::BTreeSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use mesto_storage::snapshot::{SnapshotBuild, SnapshotRestore, read_header};
+use mesto_storage::snapshot::{self, SnapshotBuild, SnapshotRestore, read_header};
 use mesto_storage::{
     Applied, MAX_APPLIED_RECORD_BYTES, SnapshotFiles, State, StorageError, Transaction,
 };
@@ -109,6 +110,8 @@ impl AppliedRecord {
 pub(crate) struct SnapshotFile {
     pub(crate) name: String,
     pub(crate) files: Arc<dyn SnapshotFiles>,
+    /// Set when a receiver could not use it, so that this node looks at its own file before it sends it again.
+    pub(crate) suspect: Arc<AtomicBool>,
 }
 
 /// How steps that block on the disk are run: beside the runtime's workers, or, in a simulation, right here.
@@ -164,6 +167,7 @@ pub(crate) struct Machine {
     blocking: Blocking,
     progress: Arc<Progress>,
     current: Arc<Mutex<Option<(SnapshotMeta, String)>>>,
+    suspect: Arc<AtomicBool>,
     /// In a mutex only to make it `Sync`, which a transaction is not; it is never locked.
     group: Mutex<Group>,
 }
@@ -209,6 +213,7 @@ impl Machine {
             blocking,
             progress: Arc::clone(&progress),
             current,
+            suspect: Arc::default(),
             group,
         };
         Ok((machine, progress))
@@ -318,6 +323,7 @@ impl RaftStateMachine<Types> for Machine {
             blocking: self.blocking,
             progress: Arc::clone(&self.progress),
             current: Arc::clone(&self.current),
+            suspect: Arc::clone(&self.suspect),
         }
     }
 
@@ -360,14 +366,42 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<BuiltSnapshot>, io::Error> {
-        let current = self.current.lock().clone();
-        Ok(current.map(|(meta, name)| BuiltSnapshot {
-            meta,
-            snapshot: SnapshotFile {
-                name,
-                files: Arc::clone(&self.files),
-            },
-        }))
+        let Some((meta, name)) = self.current.lock().clone() else {
+            return Ok(None);
+        };
+        let snapshot = self.file(name);
+        if self.suspect.swap(false, Ordering::Relaxed) && self.is_damaged(&snapshot).await? {
+            // Nobody could ever be brought up to date with it, and the log that could is purged.
+            tracing::error!(file = %snapshot.name, "the current snapshot is damaged; another one is built in its place");
+            match self.get_snapshot_builder().await.build_snapshot().await {
+                Ok(built) if built.meta.last_log_id.is_some() => return Ok(Some(built)),
+                Ok(_) => self.suspect.store(true, Ordering::Relaxed),
+                Err(error) => {
+                    // One is being built already, perhaps. This one is sent in vain once more, and then looked at again.
+                    tracing::warn!(%error, "no snapshot could be built in the place of a damaged one");
+                    self.suspect.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+        Ok(Some(BuiltSnapshot { meta, snapshot }))
+    }
+}
+
+impl Machine {
+    fn file(&self, name: String) -> SnapshotFile {
+        SnapshotFile {
+            name,
+            files: Arc::clone(&self.files),
+            suspect: Arc::clone(&self.suspect),
+        }
+    }
+
+    async fn is_damaged(&self, file: &SnapshotFile) -> Result<bool, io::Error> {
+        let Ok(reader) = file.files.open(&file.name) else {
+            return Ok(true);
+        };
+        let check = move |(): &mut ()| snapshot::check(reader.as_ref()).map(|_| true);
+        Ok(self.blocking.run((), check).await?.is_err())
     }
 }
 
@@ -378,6 +412,7 @@ pub(crate) struct Builder {
     blocking: Blocking,
     progress: Arc<Progress>,
     current: Arc<Mutex<Option<(SnapshotMeta, String)>>>,
+    suspect: Arc<AtomicBool>,
 }
 
 impl Builder {
@@ -441,7 +476,11 @@ impl Builder {
         let files = Arc::clone(&self.files);
         BuiltSnapshot {
             meta,
-            snapshot: SnapshotFile { name, files },
+            snapshot: SnapshotFile {
+                name,
+                files,
+                suspect: Arc::clone(&self.suspect),
+            },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! openraft's view of the network: one client a peer and a lane, over [`Peers`].
 
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -232,6 +233,8 @@ impl Client {
             {
                 SnapshotAnswer::Done(response) => return Ok(response),
                 SnapshotAnswer::Failed => {
+                    // It may be the receiver's disk, or our own file.
+                    snapshot.snapshot.suspect.store(true, Ordering::Relaxed);
                     return Err(network_error(&"the receiver could not store it"));
                 }
                 SnapshotAnswer::Continue { offset: wanted } => {

@@ -470,13 +470,18 @@ impl Node {
         Arc::clone(&self.receiver) as Arc<dyn Receive>
     }
 
-    /// Ends when consensus has stopped because of a failure, with what is known about it; never otherwise.
+    /// Ends when consensus or the store has stopped because of a failure, with what is known about it; never otherwise.
     pub async fn failed(&self) -> String {
         // Every step of consensus changes its metrics, so waiting for a change would wake the caller for each of them.
         let metrics = self.inner.raft.metrics();
         loop {
             if let Err(fatal) = &metrics.borrow_watched().running_state {
                 return fatal.to_string();
+            }
+            // Consensus hears of a failed store only when it has something to write, and a node that waits to be
+            // admitted has nothing: it would refuse everybody, for ever.
+            if self.inner.log.stats().failed || self.inner.state.stats().failed {
+                return "the store can no longer be written".to_owned();
             }
             tokio::time::sleep(FAILURE_INTERVAL).await;
         }

@@ -254,6 +254,7 @@ impl Receiver {
             snapshot: SnapshotFile {
                 name: name.clone(),
                 files: Arc::clone(&node.files),
+                suspect: Arc::default(),
             },
         };
         let last = snapshot.meta.last_log_id.map(|id| id.index);

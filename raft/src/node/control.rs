@@ -27,6 +27,8 @@ use crate::wire::{ClusterId, Kind};
 
 /// How long a change of the membership may take, with a learner catching up.
 const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a learner may take to catch up before whoever asks is told to ask again.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(50);
 /// How long a snapshot that was asked for may take.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -258,9 +260,10 @@ impl Inner {
         }
         if !voters.contains(&id) {
             self.raft
-                .add_learner(id, member, true)
+                .add_learner(id, member, false)
                 .await
                 .map_err(|error| refused(&error))?;
+            self.wait_for_learner(id).await?;
         }
         let promote = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
         self.raft
@@ -268,6 +271,39 @@ impl Inner {
             .await
             .map_err(|error| refused(&error))?;
         Ok(())
+    }
+
+    /// Waits until a learner has everything that was in the log when it came. A learner that is promoted before would
+    /// cost the cluster a failure that it could bear, and one that never answers would cost it for good. (What openraft
+    /// itself waits for is a lag below its threshold, which a log shorter than that meets with a learner that is down.)
+    async fn wait_for_learner(&self, id: NodeId) -> ControlAnswer {
+        let mut metrics = self.raft.metrics();
+        let wanted = metrics.borrow_watched().last_log_index;
+        let caught_up = async {
+            loop {
+                {
+                    let metrics = metrics.borrow_and_update();
+                    let Some(replication) = &metrics.replication else {
+                        return Err(ControlError::NoLeader);
+                    };
+                    let matched = replication.get(&id).and_then(Option::as_ref);
+                    if matched.map(|log_id| log_id.index) >= wanted {
+                        return Ok(());
+                    }
+                }
+                if metrics.changed().await.is_err() {
+                    return Err(ControlError::Unknown);
+                }
+            }
+        };
+        let late = || {
+            Err(ControlError::Refused(format!(
+                "node {id} is a learner and has not caught up yet; ask again to wait for it"
+            )))
+        };
+        tokio::time::timeout(CATCH_UP_TIMEOUT, caught_up)
+            .await
+            .unwrap_or_else(|_| late())
     }
 
     /// Removes a node; one that was removed before is gone, as was wanted.

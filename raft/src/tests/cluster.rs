@@ -464,6 +464,63 @@ async fn a_damaged_snapshot_is_refused_by_its_receiver_which_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_damaged_snapshot_is_noticed_by_its_sender_and_built_again() {
+    seed_this_thread(26);
+    let tuning = Tuning {
+        snapshot_every_entries: 20,
+        keep_log_entries: 0,
+        ..Tuning::default()
+    };
+    let mut cluster = Cluster::new(3, tuning).await;
+    let leader = cluster.leader().await;
+    let away = cluster.any_but(leader);
+    cluster.kill(away).await;
+    for number in 0..45 {
+        cluster.propose(leader, &format!("desk={number}")).await;
+    }
+    let snapshot = cluster.nodes[&leader].snapshot().await;
+    snapshot.expect("a snapshot is built");
+    // Nothing is written any more, so no later snapshot takes its place by itself.
+    let damaged = cluster.disks[&leader].0.corrupt_file(1);
+    assert!(damaged.is_some(), "there is a snapshot to damage");
+    cluster.start(away).await;
+    cluster.converge().await;
+    assert_eq!(cluster.value(away, "desk").as_deref(), Some("=44"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_learner_that_does_not_answer_is_not_made_a_voter() {
+    seed_this_thread(27);
+    let mut cluster = Cluster::new(3, Tuning::default()).await;
+    cluster.propose(1, "desk=before").await;
+    cluster.start(4).await;
+    let leader = cluster.leader().await;
+    // It says who it is, and nothing more.
+    cluster.disks[&4].0.fail_writes(true);
+    let refused = cluster.nodes[&leader].add_node(4, place(4)).await;
+    assert!(
+        matches!(refused, Err(ControlError::Refused(_))),
+        "{refused:?}"
+    );
+    let status = cluster.nodes[&leader].status();
+    let voters: Vec<_> = status
+        .members
+        .iter()
+        .filter(|member| member.voter)
+        .collect();
+    assert_eq!(voters.len(), 3, "the majority is still two of three");
+    // Its store has failed before consensus had anything to write; it must not live on like that.
+    let failed = tokio::time::timeout(SOON, cluster.nodes[&4].failed()).await;
+    assert!(failed.is_ok(), "a node whose store has failed ends");
+    cluster.kill(4).await;
+    cluster.disks[&4].0.fail_writes(false);
+    cluster.start(4).await;
+    let added = cluster.nodes[&leader].add_node(4, place(4)).await;
+    added.expect("it goes on where it was left");
+    cluster.converge().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn power_is_lost_everywhere_and_nothing_acknowledged_is() {
     for seed in 100..120 {
         seed_this_thread(seed);
