@@ -56,7 +56,7 @@ pub(super) async fn create(
 /// Newest first. With a status a page may hold fewer than `limit`, even none, though more follow: go by `next_cursor`.
 #[utoipa::path(get, path = "/api/v1/bookings", tag = "bookings",
     params(
-        ("status" = Option<String>, Query, description = "`active`, `past` or `cancelled`; all if left out"),
+        ("status" = Option<String>, Query, description = "`active`, `past` or `cancelled`; all if left out", pattern = "^(active|past|cancelled)$"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("limit" = Option<u32>, Query, description = "1 to 100, 50 if left out", minimum = 1, maximum = 100),
     ),
@@ -118,7 +118,7 @@ pub(super) async fn show(
 #[utoipa::path(patch, path = "/api/v1/bookings/{id}", tag = "bookings", request_body = BookingChange,
     params(
         ("id" = String, Path, description = "Its id"),
-        ("If-Match" = Option<String>, Header, description = "Only if the booking still has this `ETag`"),
+        ("If-Match" = Option<String>, Header, description = "Only if the booking still has this `ETag`", min_length = 1, pattern = r#"^(\*|(W/)?"[^"]*")$"#),
     ),
     responses(
         (status = 200, description = "The booking as it is now", body = BookingBody),
@@ -148,7 +148,7 @@ pub(super) async fn change(
 #[utoipa::path(post, path = "/api/v1/bookings/{id}/cancel", tag = "bookings",
     params(
         ("id" = String, Path, description = "Its id"),
-        ("If-Match" = Option<String>, Header, description = "Only if the booking still has this `ETag`"),
+        ("If-Match" = Option<String>, Header, description = "Only if the booking still has this `ETag`", min_length = 1, pattern = r#"^(\*|(W/)?"[^"]*")$"#),
     ),
     responses(
         (status = 200, description = "The booking as it is now", body = BookingBody),

@@ -28,7 +28,7 @@ pub(super) async fn show(
 
 /// Change my account
 #[utoipa::path(patch, path = "/api/v1/me", tag = "me", request_body = Profile,
-    params(("If-Match" = Option<String>, Header, description = "Only if the account still has this `ETag`")),
+    params(("If-Match" = Option<String>, Header, description = "Only if the account still has this `ETag`", min_length = 1, pattern = r#"^(\*|(W/)?"[^"]*")$"#)),
     responses(
         (status = 200, description = "The account as it is now", body = UserBody),
         (status = 412, description = "`version_mismatch`"),

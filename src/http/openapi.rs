@@ -78,6 +78,9 @@ fn complete_operation(path: &str, method: &str, operation: &mut Map<String, Valu
     let takes_consistency = is_api && is_read && !path.ends_with("/events");
     let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
     if let Some(parameters) = parameters.as_array_mut() {
+        for parameter in parameters.iter_mut() {
+            without_null(&mut parameter["schema"]);
+        }
         parameters.extend(common_parameters(is_api, is_read, takes_consistency));
     }
     let responses = operation.entry("responses").or_insert_with(|| json!({}));
@@ -95,11 +98,20 @@ fn complete_operation(path: &str, method: &str, operation: &mut Map<String, Valu
     }
 }
 
+/// A parameter is there or it is not: neither a header nor a query string can say null.
+fn without_null(schema: &mut Value) {
+    let kinds = schema["type"].as_array().cloned().unwrap_or_default();
+    let mut others = kinds.into_iter().filter(|kind| kind != "null");
+    if let (Some(only), None) = (others.next(), others.next()) {
+        schema["type"] = only;
+    }
+}
+
 fn common_parameters(is_api: bool, is_read: bool, takes_consistency: bool) -> Vec<Value> {
     let mut parameters = vec![header(
         "X-Request-Id",
-        "Follows the request through logs; made where none of use is sent",
-        json!({"type": "string", "maxLength": 128}),
+        "Follows the request through logs; made where none of use is sent, for instance where it is longer than 128 bytes",
+        json!({"type": "string"}),
     )];
     if is_api {
         let index = json!({"type": "integer", "format": "int64", "minimum": 0});
@@ -129,7 +141,7 @@ fn common_parameters(is_api: bool, is_read: bool, takes_consistency: bool) -> Ve
         let bound = json!({"type": "integer", "format": "int64", "minimum": 0});
         parameters.push(query(
             "max_staleness_ms",
-            "With `consistency=local`: how old the answer may be at most",
+            "With `consistency=local`, and refused without it: how old the answer may be at most",
             bound,
         ));
     }

@@ -78,11 +78,11 @@ pub(super) async fn show(
 #[utoipa::path(get, path = "/api/v1/spaces/{space}/availability", tag = "spaces", security((), ("bearer" = [])),
     params(
         ("space" = String, Path, description = "Its id or slug"),
-        ("date" = String, Query, description = "The local date, `YYYY-MM-DD`", format = Date),
-        ("from" = Option<String>, Query, description = "Only slots that start at this local time or later, `HH:MM`"),
-        ("to" = Option<String>, Query, description = "Only slots that end by this local time, `HH:MM` up to `24:00`"),
-        ("hall" = Option<String>, Query, description = "Only this hall, by id or name"),
-        ("zone" = Option<String>, Query, description = "Only this zone, by id, name or kind"),
+        ("date" = String, Query, description = "The local date, `YYYY-MM-DD`, from 1970 on", format = Date),
+        ("from" = Option<String>, Query, description = "Only slots that start at this local time or later, `HH:MM`", pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$"),
+        ("to" = Option<String>, Query, description = "Only slots that end by this local time, `HH:MM` up to `24:00`", pattern = "^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"),
+        ("hall" = Option<String>, Query, description = "Only this hall, by id or name", min_length = 1),
+        ("zone" = Option<String>, Query, description = "Only this zone, by id, name or kind", min_length = 1),
         ("feature" = Option<Vec<String>>, Query, description = "Only desks with this feature; may be repeated"),
     ),
     responses((status = 200, description = "What is free", body = AvailabilityBody)))]
@@ -117,7 +117,7 @@ impl Parameters for Wanted {
             .ok_or_else(|| bad_query("date", "it is needed"))?;
         let date: LocalDate = date
             .parse()
-            .map_err(|_| bad_query("date", "it must be a date, YYYY-MM-DD"))?;
+            .map_err(|_| bad_query("date", "it must be a date from 1970-01-01 on, YYYY-MM-DD"))?;
         let mut minute = |name: &str, default: u16| match given.one(name) {
             None => Ok(default),
             Some(text) => {

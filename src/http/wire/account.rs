@@ -28,7 +28,7 @@ pub struct NewUser {
     pub password: String,
     /// What to call the user.
     #[serde(default)]
-    #[schema(max_length = 100)]
+    #[schema(min_length = 1, max_length = 100)]
     pub display_name: Option<String>,
 }
 
@@ -58,7 +58,7 @@ pub struct Refresh {
 pub struct Profile {
     /// What to call the user; `null` for nothing.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>, max_length = 100)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 100)]
     pub display_name: Option<Option<String>>,
 }
 

@@ -28,7 +28,10 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct BookingRequest {
     /// The desk's id.
-    #[schema(example = "dsk_0000000002000")]
+    #[schema(
+        example = "dsk_0000000002000",
+        pattern = "^dsk_[0-9a-f][0-9a-hjkmnp-tv-z]{12}$"
+    )]
     pub desk: String,
     /// From when: the start of a slot.
     #[schema(example = "2026-03-02T09:00:00+03:00", format = DateTime)]
@@ -39,6 +42,7 @@ pub struct BookingRequest {
     pub ends_at: Option<String>,
     /// For whom, by id; administrators only, oneself if left out.
     #[serde(default)]
+    #[schema(pattern = "^usr_[0-9a-f][0-9a-hjkmnp-tv-z]{12}$")]
     pub user: Option<String>,
 }
 
@@ -48,6 +52,7 @@ pub struct BookingRequest {
 pub struct BookingChange {
     /// To which desk.
     #[serde(default)]
+    #[schema(pattern = "^dsk_[0-9a-f][0-9a-hjkmnp-tv-z]{12}$")]
     pub desk: Option<String>,
     /// From when.
     #[serde(default)]
@@ -76,8 +81,10 @@ pub struct ImportRequest {
 #[serde(deny_unknown_fields)]
 pub struct ImportItem {
     /// For whom: an id or an e-mail address.
+    #[schema(min_length = 1)]
     pub user: String,
     /// The desk's id.
+    #[schema(pattern = "^dsk_[0-9a-f][0-9a-hjkmnp-tv-z]{12}$")]
     pub desk: String,
     /// From when.
     #[schema(format = DateTime)]

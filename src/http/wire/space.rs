@@ -30,9 +30,10 @@ pub type HoursBody = BTreeMap<String, Vec<[String; 2]>>;
 #[serde(deny_unknown_fields)]
 pub struct SpaceDocument {
     /// The name in paths: lower-case letters, digits and hyphens.
-    #[schema(example = "nevsky")]
+    #[schema(example = "nevsky", max_length = 40, pattern = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
     pub slug: String,
     /// What people call it.
+    #[schema(min_length = 1, max_length = 60)]
     pub name: String,
     /// An IANA time zone.
     #[schema(example = "Europe/Moscow")]
@@ -65,10 +66,11 @@ pub struct SpaceDocument {
 #[serde(deny_unknown_fields)]
 pub struct ClosureBody {
     /// The local date.
-    #[schema(example = "2026-01-01")]
+    #[schema(example = "2026-01-01", format = Date)]
     pub date: String,
     /// What visitors are told.
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 40)]
     pub reason: Option<String>,
 }
 
@@ -77,8 +79,10 @@ pub struct ClosureBody {
 #[serde(deny_unknown_fields, default)]
 pub struct RulesBody {
     /// How long before its start a booking must be made.
+    #[schema(maximum = 44640)]
     pub minimum_notice_minutes: u32,
     /// How many days ahead of today one may book.
+    #[schema(maximum = 366)]
     pub days_ahead: u16,
     /// The most slots in one booking.
     pub longest_slots: Option<u16>,
@@ -93,6 +97,7 @@ pub struct RulesBody {
 #[serde(deny_unknown_fields)]
 pub struct HallDocument {
     /// Unique in its space.
+    #[schema(min_length = 1, max_length = 60)]
     pub name: String,
     /// Its floor plan.
     pub plan: PlanBody,
@@ -109,8 +114,10 @@ pub struct HallDocument {
 #[serde(deny_unknown_fields)]
 pub struct PlanBody {
     /// From left to right.
+    #[schema(minimum = 1, maximum = 10000)]
     pub width: u16,
     /// From top to bottom.
+    #[schema(minimum = 1, maximum = 10000)]
     pub height: u16,
     /// Straight walls.
     #[serde(default)]
@@ -143,6 +150,7 @@ pub struct LabelBody {
     /// Where it stands.
     pub y: u16,
     /// The word.
+    #[schema(min_length = 1, max_length = 24)]
     pub text: String,
 }
 
@@ -151,9 +159,10 @@ pub struct LabelBody {
 #[serde(deny_unknown_fields)]
 pub struct ZoneDocument {
     /// Unique in its hall.
+    #[schema(min_length = 1, max_length = 60)]
     pub name: String,
     /// What it is for.
-    #[schema(example = "quiet")]
+    #[schema(example = "quiet", max_length = 40, pattern = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
     pub kind: String,
 }
 
@@ -162,7 +171,7 @@ pub struct ZoneDocument {
 #[serde(deny_unknown_fields)]
 pub struct DeskDocument {
     /// Unique in its hall.
-    #[schema(example = "A-12")]
+    #[schema(example = "A-12", min_length = 1, max_length = 24)]
     pub label: String,
     /// Where its middle is on the plan.
     pub x: u16,
