@@ -236,7 +236,7 @@ impl Cluster {
         let opened = self.net.open(id, proxy, target).await;
         let node = self.node_mut(id);
         (node.child, node.paused) = (Some(child), false);
-        opened.context("the proxy's port is taken")
+        opened.with_context(|| format!("port {proxy} of node {id}'s proxy is taken"))
     }
 
     /// Sends a signal to node `id`.

@@ -9,6 +9,7 @@
 //! refuses connections and drops those it has. Loss makes connections break at random, in the middle of messages too.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -153,7 +154,7 @@ impl Net {
             before.abort();
             let _ = before.await;
         }
-        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let listener = listen(port).await?;
         let net = self.clone();
         let serving = tokio::spawn(async move {
             while let Ok((stream, from)) = listener.accept().await {
@@ -265,6 +266,19 @@ impl Net {
             let _ = to.shutdown().await;
         };
         tokio::join!(read, write);
+    }
+}
+
+/// Listens on a port that was listened on until just now: the kernel may need a moment to let go of it.
+async fn listen(port: u16) -> std::io::Result<TcpListener> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match TcpListener::bind(("127.0.0.1", port)).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            listener => return listener,
+        }
     }
 }
 
