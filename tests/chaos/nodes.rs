@@ -47,6 +47,7 @@ struct Node {
     /// What `strace` does to it.
     tracer: Option<Child>,
     member: bool,
+    gone: bool,
 }
 
 impl Cluster {
@@ -94,6 +95,7 @@ impl Cluster {
             paused: false,
             tracer: None,
             member: false,
+            gone: false,
         };
         self.nodes.insert(id, node);
         fs::write(self.clock_file(id), "+0")?;
@@ -102,7 +104,7 @@ impl Cluster {
 
     fn write_config(&self) -> anyhow::Result<()> {
         let mut text = SETTINGS.to_owned();
-        for (id, node) in &self.nodes {
+        for (id, node) in self.nodes.iter().filter(|(_, node)| !node.gone) {
             let Node {
                 http, peer, proxy, ..
             } = node;
@@ -150,9 +152,16 @@ impl Cluster {
         self.nodes.keys().max().map_or(1, |most| most + 1)
     }
 
-    /// Whether a node is a member from now on.
-    pub(crate) fn set_member(&mut self, id: u64, member: bool) {
-        self.node_mut(id).member = member;
+    /// A node has joined.
+    pub(crate) fn joined(&mut self, id: u64) {
+        self.node_mut(id).member = true;
+    }
+
+    /// A node has left for good; it is taken out of the configuration.
+    pub(crate) fn left(&mut self, id: u64) -> anyhow::Result<()> {
+        let node = self.node_mut(id);
+        (node.member, node.gone) = (false, true);
+        self.write_config()
     }
 
     fn node(&self, id: u64) -> &Node {

@@ -78,14 +78,14 @@ impl Chaos<'_> {
             "--peer",
             &peer,
         ])?;
-        self.cluster.set_member(new, true);
+        self.cluster.joined(new);
         Ok(new)
     }
 
     async fn leave(&mut self, old: u64) -> anyhow::Result<()> {
         self.cluster
             .mesto(&["cluster", "remove-node", "--id", &old.to_string()])?;
-        self.cluster.set_member(old, false);
+        self.cluster.left(old)?;
         *self.shared.nodes.lock() = self.cluster.addresses();
         self.cluster.ready().await
     }
