@@ -25,6 +25,8 @@
 mod app;
 mod barrier;
 mod codec;
+#[doc(hidden)]
+pub mod fuzzing;
 mod log_store;
 mod machine;
 mod messages;

@@ -51,6 +51,8 @@ mod disk_engine;
 mod engine;
 mod error;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 mod log;
 mod memory;

@@ -95,6 +95,16 @@ fn encode_stream(before: &[Before]) -> Vec<u8> {
     stream
 }
 
+/// `value` with the checksum that it should have, as far as it is long enough for one; for fuzzing.
+pub(crate) fn resealed(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut value = value.to_vec();
+    if value.len() >= HEADER_BYTES {
+        let sum = checksum(key, &value);
+        value[1..5].copy_from_slice(&sum.to_le_bytes());
+    }
+    value
+}
+
 fn checksum(key: &[u8], value: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(key), &value[5..])
 }

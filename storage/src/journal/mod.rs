@@ -33,6 +33,7 @@
 //! synced before a kill, when just that part of the file is damaged afterwards (nothing later
 //! vouches for it; the seals of `data_dir.rs` do after a few seconds).
 
+pub(crate) mod fuzzing;
 mod recovery;
 mod segment;
 

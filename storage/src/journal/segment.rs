@@ -107,6 +107,13 @@ impl Draft {
         at
     }
 
+    /// A record with this body, whatever it is; for fuzzing.
+    pub(super) fn of(body: &[u8]) -> Draft {
+        let mut draft = Draft::new();
+        draft.bytes.extend_from_slice(body);
+        draft
+    }
+
     pub(super) fn trim(&mut self, oldest: u64) {
         self.header(TRIM, false, 0, 8);
         self.bytes.extend_from_slice(&oldest.to_le_bytes());

@@ -129,6 +129,16 @@ fn seal(key: [u8; KEY_BYTES], mut value: Vec<u8>) -> Result<(Vec<u8>, Value), St
     Ok((key.to_vec(), Value::try_from(value)?))
 }
 
+/// `value` with the checksum that it should have, as far as it is long enough for one; for fuzzing.
+pub(super) fn resealed(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut value = value.to_vec();
+    if value.len() >= HEADER_BYTES {
+        let checksum = checksum(key, &value);
+        value[2..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+    }
+    value
+}
+
 fn checksum(key: &[u8], value: &[u8]) -> u32 {
     let sum = crc32c::crc32c_append(crc32c::crc32c(key), &value[..2]);
     crc32c::crc32c_append(sum, &value[HEADER_BYTES..])
@@ -185,9 +195,13 @@ pub(super) fn decode((key, value): Pair) -> Result<Chunk, StorageError> {
     match kind {
         PACKED if number == 0 => {
             let records = unpack(&body).ok_or_else(|| damaged("its records do not fill it"))?;
+            let count = u64::try_from(records.len()).expect("a length fits 64 bits");
+            if first.checked_add(count).is_none() {
+                return Err(damaged("its records go past the last index that there is"));
+            }
             Ok(Chunk::Packed { first, records })
         }
-        FRAGMENT => {
+        FRAGMENT if first < u64::MAX => {
             let (total_bytes, rest) =
                 take_length(&body).ok_or_else(|| damaged("a fragment without a length"))?;
             let part = body.slice_ref(rest);

@@ -33,6 +33,7 @@
 mod chunk;
 mod core;
 mod facts;
+pub(crate) mod fuzzing;
 mod reader;
 mod recovery;
 mod writer;

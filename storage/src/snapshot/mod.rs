@@ -25,6 +25,7 @@
 mod build;
 mod files;
 mod format;
+pub(crate) mod fuzzing;
 mod restore;
 
 use std::sync::Arc;

@@ -86,7 +86,7 @@ impl Head {
         }
     }
 
-    fn decode(content: &[u8]) -> Option<Head> {
+    pub(super) fn decode(content: &[u8]) -> Option<Head> {
         let (&[version, generation], rest) = content.split_first_chunk::<2>()?;
         let (digest, rest) = rest.split_first_chunk::<16>()?;
         let (index, rest) = rest.split_first_chunk::<8>()?;

@@ -38,6 +38,7 @@
 //! What keys and values mean; values above [`crate::MAX_VALUE_BYTES`], which are refused.
 
 mod digest;
+pub(crate) mod fuzzing;
 mod head;
 mod image;
 mod import;

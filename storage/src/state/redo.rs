@@ -135,7 +135,7 @@ fn part_of<'a>(content: &'a [u8], head: &Head) -> Option<&'a [u8]> {
     ((version, generation, u64::from_le_bytes(*index)) == expected).then_some(part)
 }
 
-fn decode_stream(stream: &[u8]) -> Option<Layer> {
+pub(super) fn decode_stream(stream: &[u8]) -> Option<Layer> {
     let mut layer = Layer::default();
     let mut rest = stream;
     while !rest.is_empty() {
