@@ -13,6 +13,7 @@ use mesto_raft::NodeId;
 use mesto_storage::Order;
 
 use crate::checker::history::{Action, History, Outcome, Record};
+use crate::clients::FIRST_SLOT;
 use crate::world::World;
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -242,7 +243,8 @@ impl Books {
         }
         let mut unasked: BTreeMap<String, usize> = BTreeMap::new();
         for booking in self.bookings.values() {
-            if made.contains(&booking.id.to_string()) {
+            // What operators brought in is on days of its own.
+            if made.contains(&booking.id.to_string()) || !is_on_the_day(booking) {
                 continue;
             }
             let email = self
@@ -269,6 +271,12 @@ impl Books {
         }
         Ok(())
     }
+}
+
+/// Whether it is one of those that clients fight for.
+fn is_on_the_day(booking: &Booking) -> bool {
+    let hour = booking.interval.starts().as_ms() / 3_600_000;
+    hour < FIRST_SLOT + 24
 }
 
 /// The booking that a client was told of.

@@ -96,6 +96,9 @@ events! {
     SignedOut = "account: signed out";
     PasswordChanged = "account: password changed";
     TokenExpired = "account: access token expired";
+    Renamed = "account: renamed";
+    Erased = "account: erased";
+    BroughtIn = "booking: brought in by an import";
     LocalRead = "read: local";
     LocalReadRefused = "read: local, too stale";
     MinIndexRead = "read: after an index";

@@ -151,6 +151,10 @@ impl Arguments {
     }
 }
 
+/// Runs are many small allocations on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let asked_for_others = !arguments.harness.filters.is_empty()

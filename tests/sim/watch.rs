@@ -199,8 +199,10 @@ impl Watch {
             .into_iter()
             .map(|mark| (mark.index, (mark.term, mark.hash)))
             .collect();
+        // A leader of a later term may already have replaced what was never committed.
+        let last_term = found.last_key_value().map_or(0, |(_, mark)| mark.0);
         for (index, mark) in kept {
-            if found.get(&index) != Some(&mark) {
+            if found.get(&index) != Some(&mark) && last_term <= mark.0 {
                 self.shared.fail(
                     "flushed stays",
                     format!(
