@@ -191,8 +191,6 @@ pub(crate) struct Chaos<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) probe: &'a Probe,
     pub(crate) random: Random,
-    /// The node whose data is on a small file system, if any.
-    pub(crate) small_disk: Option<u64>,
 }
 
 /// What a fault came to, before it is known how long the recovery takes.

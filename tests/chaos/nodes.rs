@@ -12,11 +12,14 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::proxy::Net;
-use crate::tools::Tools;
+use crate::tools::{self, Tools};
 
 /// The token of the operator of these clusters, which live on loopback for minutes.
 pub(crate) const OPERATOR: &str = "the-operator-token-of-a-chaos-run-0123456789";
 const SECRET: &str = "the-cluster-secret-of-a-chaos-run-0123456789";
+
+/// How much the small disk holds.
+const SMALL_DISK_MB: u64 = 400;
 
 /// How long a cluster that is healed may take until every node serves again.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(45);
@@ -36,6 +39,8 @@ pub(crate) struct Cluster {
     pub(crate) net: Net,
     pub(crate) http: reqwest::Client,
     tools: Tools,
+    /// The nodes whose data is on a small file system: one, or two while another takes its place.
+    small_disks: Vec<u64>,
 }
 
 struct Node {
@@ -51,8 +56,14 @@ struct Node {
 }
 
 impl Cluster {
-    /// `size` nodes, started, made a cluster, serving. Their data and logs are in `folder`.
-    pub(crate) async fn start(folder: &Path, size: u64, tools: Tools) -> anyhow::Result<Self> {
+    /// `size` nodes, started, made a cluster, serving. Their data and logs are in `folder`; node `small_disk` has a small
+    /// file system, where one can be mounted.
+    pub(crate) async fn start(
+        folder: &Path,
+        size: u64,
+        small_disk: u64,
+        tools: Tools,
+    ) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)?;
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -64,10 +75,12 @@ impl Cluster {
             net: Net::new(),
             http,
             tools,
+            small_disks: Vec::new(),
         };
         for id in 1..=size {
             cluster.prepare(id)?;
         }
+        cluster.mount_small_disk(small_disk)?;
         for id in 1..=size {
             cluster.node_mut(id).member = true;
             cluster.spawn(id).await?;
@@ -152,6 +165,30 @@ impl Cluster {
         self.nodes.keys().max().map_or(1, |most| most + 1)
     }
 
+    /// The node whose data is on a small file system, if there is one.
+    pub(crate) fn small_disk(&self) -> Option<u64> {
+        self.small_disks.last().copied()
+    }
+
+    /// Gives node `id`, which has no data yet, a small disk, where one can be mounted.
+    pub(crate) fn mount_small_disk(&mut self, id: u64) -> anyhow::Result<()> {
+        if self.tools.tmpfs {
+            tools::mount(&self.folder.join(format!("node-{id}")), SMALL_DISK_MB)?;
+            self.small_disks.push(id);
+        }
+        Ok(())
+    }
+
+    fn unmount_small_disk(&mut self, id: u64) {
+        if let Some(number) = self.small_disks.iter().position(|other| *other == id) {
+            self.small_disks.remove(number);
+            let folder = self.folder.join(format!("node-{id}"));
+            if !tools::unmount(&folder) {
+                eprintln!("chaos: {} is still mounted", folder.display());
+            }
+        }
+    }
+
     /// A node has joined.
     pub(crate) fn joined(&mut self, id: u64) {
         self.node_mut(id).member = true;
@@ -161,6 +198,7 @@ impl Cluster {
     pub(crate) fn left(&mut self, id: u64) -> anyhow::Result<()> {
         let node = self.node_mut(id);
         (node.member, node.gone) = (false, true);
+        self.unmount_small_disk(id);
         self.write_config()
     }
 
@@ -481,6 +519,7 @@ impl Drop for Cluster {
                 let _ = child.kill();
                 let _ = child.wait();
             }
+            self.unmount_small_disk(id);
         }
     }
 }

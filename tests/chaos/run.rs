@@ -25,13 +25,11 @@ use crate::recorder::{End, Kind};
 use crate::report::{self, Run};
 use crate::stats;
 use crate::timeline;
-use crate::tools::{self, Tools};
+use crate::tools::Tools;
 
 const EPOCH: Duration = Duration::from_secs(120);
 const QUICK: Duration = Duration::from_secs(20);
 const DESKS: usize = 8;
-/// How much the small disk holds.
-const SMALL_DISK_MB: u64 = 400;
 /// A full run has each fault at least once in so many minutes.
 const FULL_MINUTES: f64 = 3.0;
 /// Each kind of operation must succeed this often in a minute.
@@ -62,20 +60,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     std::fs::create_dir_all(&nodes)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let tools = Tools::found(&nodes);
-    let small_disk = tools
-        .tmpfs
-        .then(|| 1 + Random::new(options.seed, 2).below(options.nodes));
-    let small_folder = small_disk.map(|id| nodes.join(format!("node-{id}")));
-    if let Some(folder) = &small_folder {
-        tools::mount(folder, SMALL_DISK_MB)?;
-    }
-    let ran = runtime.block_on(Box::pin(whole(options, &folder, &nodes, tools, small_disk)));
+    let ran = runtime.block_on(Box::pin(whole(options, &folder, &nodes, tools)));
     drop(runtime);
-    if let Some(folder) = &small_folder
-        && !tools::unmount(folder)
-    {
-        eprintln!("chaos: {} is still mounted", folder.display());
-    }
     let run = ran?;
     let page = report::write(&run, &folder)?;
     let passed = tell(options, &run, &page);
@@ -132,7 +118,6 @@ struct World {
     probe: Probe,
     people: Vec<Person>,
     desks: Vec<crate::checker::history::Id>,
-    small_disk: Option<u64>,
 }
 
 async fn whole(
@@ -140,7 +125,6 @@ async fn whole(
     folder: &Path,
     nodes: &Path,
     tools: Tools,
-    small_disk: Option<u64>,
 ) -> anyhow::Result<Run> {
     let quick = options.minutes.is_none();
     let chosen = match (options.faults.is_empty(), quick) {
@@ -162,7 +146,7 @@ async fn whole(
         !options.strict || skipped.is_empty(),
         "some faults cannot be had here: {skipped:?}"
     );
-    let mut world = World::make(options, nodes, tools, small_disk).await?;
+    let mut world = World::make(options, nodes, tools).await?;
     let stop = Arc::new(AtomicBool::new(false));
     let watching = tokio::spawn(timeline::watch(
         Arc::clone(&world.shared),
@@ -280,13 +264,10 @@ fn too_little(
 }
 
 impl World {
-    async fn make(
-        options: &Options,
-        nodes: &Path,
-        tools: Tools,
-        small_disk: Option<u64>,
-    ) -> anyhow::Result<Self> {
-        let cluster = Cluster::start(nodes, options.nodes, tools)
+    async fn make(options: &Options, nodes: &Path, tools: Tools) -> anyhow::Result<Self> {
+        // One node has a disk that can be filled.
+        let small_disk = 1 + Random::new(options.seed, 2).below(options.nodes);
+        let cluster = Cluster::start(nodes, options.nodes, small_disk, tools)
             .await
             .with_context(|| format!("the cluster did not start; see {}", nodes.display()))?;
         let desks = api::make_space(&cluster, DESKS)
@@ -321,7 +302,6 @@ impl World {
             probe,
             people,
             desks,
-            small_disk,
         })
     }
 
@@ -383,7 +363,6 @@ impl World {
             shared: &self.shared,
             probe: &self.probe,
             random: random.clone(),
-            small_disk: self.small_disk,
         }
     }
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Write as _;
 use std::time::Duration;
 
+use anyhow::Context as _;
+
 use super::{Chaos, Held};
 
 /// How long a node whose disk fails may take to stop.
@@ -36,9 +38,10 @@ impl Chaos<'_> {
     }
 
     pub(super) async fn full_disk(&mut self) -> anyhow::Result<Held> {
-        let Some(id) = self.small_disk.filter(|id| self.cluster.ids().contains(id)) else {
-            return Ok(self.held(Vec::new(), "the node with the small disk is gone"));
-        };
+        let id = self
+            .cluster
+            .small_disk()
+            .context("no node has a small disk")?;
         let ballast = self
             .cluster
             .data(id)

@@ -10,7 +10,7 @@ impl Chaos<'_> {
         let leader = self.random.one_in(3);
         let old = self.target(leader).await?;
         self.cluster.kill(old)?;
-        let new = self.join().await?;
+        let new = self.join(old).await?;
         self.leave(old).await?;
         Ok(self.held(
             vec![old, new],
@@ -41,7 +41,7 @@ impl Chaos<'_> {
             "it ended"
         };
         let refused = self.cluster.log_end(old, 200);
-        let new = self.join().await?;
+        let new = self.join(old).await?;
         if self.cluster.runs(old) {
             self.cluster.kill(old)?;
         }
@@ -57,10 +57,13 @@ impl Chaos<'_> {
         ))
     }
 
-    /// A new node, under a number that was never used, joins.
-    async fn join(&mut self) -> anyhow::Result<u64> {
+    /// A new node, under a number that was never used, joins in place of `old`.
+    async fn join(&mut self, old: u64) -> anyhow::Result<u64> {
         let new = self.cluster.unused_id();
         self.cluster.prepare(new)?;
+        if self.cluster.small_disk() == Some(old) {
+            self.cluster.mount_small_disk(new)?;
+        }
         self.cluster.spawn(new).await?;
         self.cluster
             .until("the new node lives", || {
