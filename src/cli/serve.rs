@@ -4,6 +4,7 @@
 //! node is made of is in `node.rs`.
 
 use std::io::IsTerminal as _;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -58,8 +59,12 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// One core is left to consensus. A thread more than there are cores costs more in wake-ups than it brings: a lone
+/// client's booking on three nodes and two cores, p50 0.84 ms with two threads for clients and 0.75 ms with one.
 fn client_runtime() -> anyhow::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(2, NonZero::get);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(cores.saturating_sub(1).max(1));
     let built = builder.enable_all().thread_name("clients").build();
     built.context("cannot start the runtime for clients")
 }
