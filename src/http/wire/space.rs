@@ -30,7 +30,11 @@ pub type HoursBody = BTreeMap<String, Vec<[String; 2]>>;
 #[serde(deny_unknown_fields)]
 pub struct SpaceDocument {
     /// The name in paths: lower-case letters, digits and hyphens.
-    #[schema(example = "nevsky", max_length = 40, pattern = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
+    #[schema(
+        example = "nevsky",
+        max_length = 40,
+        pattern = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+    )]
     pub slug: String,
     /// What people call it.
     #[schema(min_length = 1, max_length = 60)]
@@ -162,7 +166,11 @@ pub struct ZoneDocument {
     #[schema(min_length = 1, max_length = 60)]
     pub name: String,
     /// What it is for.
-    #[schema(example = "quiet", max_length = 40, pattern = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
+    #[schema(
+        example = "quiet",
+        max_length = 40,
+        pattern = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+    )]
     pub kind: String,
 }
 

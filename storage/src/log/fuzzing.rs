@@ -16,10 +16,11 @@ pub(crate) fn chunk(bytes: &[u8]) -> Result<(), String> {
         };
         let _last = decoded.last_index();
         if let Chunk::Packed { first, records } = &decoded {
-            let indexes = *first..;
-            let records: Vec<Record> = indexes
-                .zip(records)
-                .map(|(index, bytes)| Record {
+            // In this order the index is not raised beyond the last record, which may be the last that there is.
+            let records: Vec<Record> = records
+                .iter()
+                .zip(*first..)
+                .map(|(bytes, index)| Record {
                     index,
                     bytes: bytes.clone(),
                 })
