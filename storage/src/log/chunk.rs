@@ -271,7 +271,8 @@ impl Assembler {
             } => {
                 self.expect(first)?;
                 let count = parts.len();
-                for (index, bytes) in (first..).zip(parts) {
+                // In this order no index is counted beyond the last record.
+                for (bytes, index) in parts.into_iter().zip(first..) {
                     records.push(Record { index, bytes });
                 }
                 let count = u64::try_from(count).expect("a length fits 64 bits");
