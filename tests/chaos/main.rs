@@ -37,6 +37,7 @@ mod random;
 mod recorder;
 mod report;
 mod run;
+mod stalls;
 mod stats;
 mod svg;
 mod timeline;

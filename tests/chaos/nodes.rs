@@ -6,12 +6,13 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::proxy::Net;
+use crate::stalls::Patience;
 use crate::tools::{self, Tools};
 
 /// The token of the operator of these clusters, which live on loopback for minutes.
@@ -323,13 +324,13 @@ impl Cluster {
 
     /// Waits until node `id` has ended by itself.
     pub(crate) async fn ended(&mut self, id: u64, limit: Duration) -> anyhow::Result<ExitStatus> {
-        let deadline = Instant::now() + limit;
+        let mut patience = Patience::of(limit);
         loop {
             if let Some(status) = self.exited(id) {
                 return Ok(status);
             }
             anyhow::ensure!(
-                Instant::now() < deadline,
+                !patience.is_over(),
                 "node {id} did not end within {limit:?}"
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -387,12 +388,9 @@ impl Cluster {
             .stderr(log)
             .spawn()?;
         self.node_mut(id).tracer = Some(tracer);
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut patience = Patience::of(Duration::from_secs(5));
         while !is_traced(pid) {
-            anyhow::ensure!(
-                Instant::now() < deadline,
-                "strace could not attach to node {id}"
-            );
+            anyhow::ensure!(!patience.is_over(), "strace could not attach to node {id}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
@@ -435,10 +433,10 @@ impl Cluster {
         what: &str,
         condition: impl Fn() -> F,
     ) -> anyhow::Result<()> {
-        let deadline = Instant::now() + RECOVERY_LIMIT;
+        let mut patience = Patience::of(RECOVERY_LIMIT);
         while !condition().await {
             anyhow::ensure!(
-                Instant::now() < deadline,
+                !patience.is_over(),
                 "waited {RECOVERY_LIMIT:?} in vain: {what}"
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -458,7 +456,7 @@ impl Cluster {
 
     /// The leader, by the word of the members.
     pub(crate) async fn leader(&self) -> anyhow::Result<u64> {
-        let deadline = Instant::now() + RECOVERY_LIMIT;
+        let mut patience = Patience::of(RECOVERY_LIMIT);
         loop {
             for id in self.ids() {
                 if !self.runs(id) || self.node(id).paused {
@@ -470,7 +468,7 @@ impl Cluster {
                 }
             }
             anyhow::ensure!(
-                Instant::now() < deadline,
+                !patience.is_over(),
                 "no leader was found within {RECOVERY_LIMIT:?}"
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -479,7 +477,7 @@ impl Cluster {
 
     /// Waits until all members are at one index, and demands that their digests are equal there.
     pub(crate) async fn converge(&self) -> anyhow::Result<u64> {
-        let deadline = Instant::now() + RECOVERY_LIMIT;
+        let mut patience = Patience::of(RECOVERY_LIMIT);
         loop {
             let mut seen = Vec::new();
             for id in self.ids() {
@@ -502,10 +500,7 @@ impl Cluster {
                 anyhow::ensure!(equal, "replicas differ at one index: {seen:?}");
                 return applied.context("a node does not say what it has applied");
             }
-            anyhow::ensure!(
-                Instant::now() < deadline,
-                "the nodes do not converge: {seen:?}"
-            );
+            anyhow::ensure!(!patience.is_over(), "the nodes do not converge: {seen:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::faults::{Event, Fault, Reach};
 use crate::judge::Judgement;
 use crate::recorder::Sample;
+use crate::stalls::Stall;
 use crate::stats::{self, Availability, Spread};
 use crate::svg;
 use crate::timeline::Reign;
@@ -17,6 +18,9 @@ pub(crate) struct Run {
     pub(crate) seed: u64,
     pub(crate) length_ns: u64,
     pub(crate) samples: Vec<Sample>,
+    /// Those that no stall of the machine touched.
+    pub(crate) calm: Vec<Sample>,
+    pub(crate) stalls: Vec<Stall>,
     pub(crate) events: Vec<Event>,
     pub(crate) reigns: Vec<Reign>,
     pub(crate) judgements: Vec<Judgement>,
@@ -132,7 +136,7 @@ fn outcome(run: &Run) -> Section {
 }
 
 fn availability(run: &Run) -> Section {
-    let found = stats::availability(&run.samples, &run.events);
+    let found = stats::availability(&run.calm, &run.events);
     let percent = Availability::percent;
     let row = |what: &str, served: u64, all: u64| {
         vec![
@@ -144,20 +148,44 @@ fn availability(run: &Run) -> Section {
     };
     Section {
         title: "Availability",
-        paragraph: "An operation is served if it is settled within 2 s of its first try, retries with the same key \
-                    included. Clients that give up on purpose are left out."
-            .to_owned(),
+        paragraph: format!(
+            "An operation is served if it is settled within 2 s of its first try, retries with the same key included. \
+             Clients that give up on purpose are left out. {}",
+            stalls(run)
+        ),
         head: vec!["", "operations", "not served", "served"],
         rows: vec![
-            row("while one node at a time fails", found.one_node_served, found.one_node_all),
-            row("over all, faults of the network and loss of the majority included", found.served, found.all),
+            row(
+                "while one node at a time fails",
+                found.one_node_served,
+                found.one_node_all,
+            ),
+            row(
+                "over all, faults of the network and loss of the majority included",
+                found.served,
+                found.all,
+            ),
         ],
     }
 }
 
+fn stalls(run: &Run) -> String {
+    if run.stalls.is_empty() {
+        return "The machine never stood still for a second.".to_owned();
+    }
+    let whole: u64 = run.stalls.iter().map(|(from, until)| until - from).sum();
+    format!(
+        "The machine stood still {} times, for {:.1} s in all; {} operations of these times are left out of the figures, \
+         though not of the history.",
+        run.stalls.len(),
+        whole as f64 / 1e9,
+        run.samples.len() - run.calm.len(),
+    )
+}
+
 fn faults(run: &Run) -> Section {
     let mut rows = Vec::new();
-    for (fault, (waited, recovery)) in stats::without_service(&run.samples, &run.events) {
+    for (fault, (waited, recovery)) in stats::without_service(&run.calm, &run.events) {
         let reach = match fault.reach() {
             Reach::OneNode => "one node",
             Reach::Network => "network",
@@ -247,7 +275,7 @@ fn operations(run: &Run) -> Section {
 }
 
 fn events(run: &Run) -> Section {
-    let waits = stats::longest_waits(&run.samples, &run.events);
+    let waits = stats::longest_waits(&run.calm, &run.events);
     let row = |(event, wait): (&Event, u64)| {
         let nodes: Vec<String> = event.nodes.iter().map(u64::to_string).collect();
         vec![

@@ -23,6 +23,7 @@ use crate::probe::Probe;
 use crate::random::Random;
 use crate::recorder::{End, Kind};
 use crate::report::{self, Run};
+use crate::stalls;
 use crate::stats;
 use crate::timeline;
 use crate::tools::Tools;
@@ -79,7 +80,7 @@ fn tell(options: &Options, run: &Run, page: &Path) -> bool {
     for (fault, why) in &run.skipped {
         println!("SKIPPED: {}: {why}", fault.name());
     }
-    let found = stats::availability(&run.samples, &run.events);
+    let found = stats::availability(&run.calm, &run.events);
     println!(
         "{} operations, {} faults of {} kinds; served within 2 s: {:.3} % while one node at a time failed, {:.3} % over all",
         run.samples.len(),
@@ -92,6 +93,12 @@ fn tell(options: &Options, run: &Run, page: &Path) -> bool {
         stats::Availability::percent(found.one_node_served, found.one_node_all),
         stats::Availability::percent(found.served, found.all),
     );
+    for (from, until) in &run.stalls {
+        let (at, length) = (*from as f64 / 1e9, (until - from) as f64 / 1e9);
+        println!(
+            "the machine stood still for {length:.1} s at {at:.1} s, which is left out of the figures"
+        );
+    }
     println!("report: {}", page.display());
     if let Some(plant) = options.plant {
         let caught = run
@@ -148,6 +155,7 @@ async fn whole(
     );
     let mut world = World::make(options, nodes, tools).await?;
     let stop = Arc::new(AtomicBool::new(false));
+    let stalling = stalls::watch(Arc::clone(&world.shared), Arc::clone(&stop));
     let watching = tokio::spawn(timeline::watch(
         Arc::clone(&world.shared),
         Arc::clone(&stop),
@@ -177,6 +185,9 @@ async fn whole(
     let length_ns = world.shared.recorder.now();
     stop.store(true, Ordering::Relaxed);
     let reigns = watching.await?;
+    let stalls = stalling
+        .join()
+        .map_err(|_| anyhow::anyhow!("the watch for stalls panicked"))?;
     let mut judgements = Vec::new();
     for judge in judging {
         judgements.push(judge.await?);
@@ -203,14 +214,17 @@ async fn whole(
         );
     }
     let samples = world.shared.recorder.samples();
+    let calm = stats::calm(&samples, &stalls);
     if options.plant.is_none() && failures.is_empty() {
-        failures.extend(too_little(options, &samples, &events, &possible, length));
+        failures.extend(too_little(options, &calm, &events, &possible, length));
     }
     Ok(Run {
         command: options.replay(),
         seed: options.seed,
         length_ns,
         samples,
+        calm,
+        stalls,
         events,
         reigns,
         judgements,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::faults::{Event, Fault, Reach};
 use crate::recorder::{End, Kind, Sample};
+use crate::stalls::Stall;
 
 /// An operation that is settled within so long counts as served.
 pub(crate) const SERVED_NS: u64 = 2_000_000_000;
@@ -72,6 +73,19 @@ pub(crate) fn by_kind(samples: &[Sample]) -> BTreeMap<Kind, Tally> {
     Kind::ALL
         .into_iter()
         .map(|kind| (kind, tally(kind)))
+        .collect()
+}
+
+/// The operations that no stall of the machine touched.
+pub(crate) fn calm(samples: &[Sample], stalls: &[Stall]) -> Vec<Sample> {
+    let stalled = |sample: &Sample| {
+        let mut stalls = stalls.iter();
+        stalls.any(|(from, until)| sample.from < *until && sample.until + AFTER_NS > *from)
+    };
+    samples
+        .iter()
+        .filter(|sample| !stalled(sample))
+        .copied()
         .collect()
 }
 

@@ -1,11 +1,12 @@
 //! Processes that end, stop for a while, or have a wrong clock.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::{Chaos, Held};
 use crate::nodes::OPERATOR;
+use crate::stalls::Patience;
 
 /// How many entries stay in a log after a snapshot, by the nodes' configuration.
 const KEPT_ENTRIES: u64 = 200;
@@ -96,12 +97,9 @@ impl Chaos<'_> {
             .into_iter()
             .filter(|other| *other != id)
             .collect();
-        let deadline = Instant::now() + Duration::from_secs(40);
+        let mut patience = Patience::of(Duration::from_secs(40));
         while self.least(&others, "purged").await? <= had {
-            anyhow::ensure!(
-                Instant::now() < deadline,
-                "the log after {had} is not purged"
-            );
+            anyhow::ensure!(!patience.is_over(), "the log after {had} is not purged");
             tokio::time::sleep(Duration::from_millis(300)).await;
             if self.least(&others, "last_log").await? > had + KEPT_ENTRIES {
                 for other in &others {
