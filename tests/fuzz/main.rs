@@ -143,8 +143,12 @@ fn fuzz(name: &str, target: Target, options: &Options) -> anyhow::Result<bool> {
     let mut pool: Vec<Vec<u8>> = corpus.into_values().collect();
     pool.extend(examples);
     // A target of its own draws the same, whichever others run.
-    let mut dice =
-        Dice::new(options.seed ^ name.bytes().fold(0, |sum, byte| sum * 31 + u64::from(byte)));
+    let mut dice = Dice::new(
+        options.seed
+            ^ name.bytes().fold(0_u64, |sum, byte| {
+                sum.wrapping_mul(31).wrapping_add(u64::from(byte))
+            }),
+    );
     let began = Instant::now();
     let mut tried = 0_u64;
     while began.elapsed() < Duration::from_secs(options.seconds) {
