@@ -14,6 +14,8 @@ use mesto_storage::Order;
 
 use crate::checker::history::{Action, History, Outcome, Record};
 use crate::clients::FIRST_SLOT;
+use crate::machine::Running;
+use crate::shared::Shared;
 use crate::world::World;
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -64,6 +66,23 @@ pub(crate) fn audit(world: &World) {
     });
     if let Err(what) = found {
         world.shared.fail("audit", what);
+    }
+}
+
+/// Audits the bookings of one node in the middle of the run.
+pub(crate) fn look_at(shared: &Shared, id: NodeId, running: &Running) {
+    let read = running
+        .node
+        .state()
+        .read(|view| view.scan(&[], &[], Order::Ascending, usize::MAX));
+    // A state that cannot be read is damaged, which others look after.
+    let Ok(pairs) = read else { return };
+    let found = Books::read(&pairs).and_then(|books| {
+        books.check_overlaps()?;
+        books.check_sheets()
+    });
+    if let Err(what) = found {
+        shared.fail("audit", format!("on node {id}: {what}"));
     }
 }
 

@@ -53,14 +53,20 @@ impl World {
             self.crowd.spawn(probe);
         }
         let left_ms = (began_ms + LIVENESS_MS).saturating_sub(self.shared.now_ms());
-        let wanted = proven.len();
-        let served = self.run_until(left_ms, |world| world.town.proven.lock().len() >= wanted);
+        // An operator's job that was under way may still remove one of them.
+        let gone = |world: &Self, id: &NodeId| world.town.jobs.lock().gone.contains(id);
+        let has_served =
+            |world: &Self, id: &NodeId| world.town.proven.lock().contains(id) || gone(world, id);
+        let served = self.run_until(left_ms, |world| {
+            proven.iter().all(|id| has_served(world, id))
+        });
         self.demand(served, "did not serve on every node", &core);
         let target = self.watch.committed();
         let left_ms = (began_ms + LIVENESS_MS).saturating_sub(self.shared.now_ms());
         let reached = |world: &Self, id: &NodeId| {
             let running = world.machines[id].running();
             running.is_some_and(|running| running.node.vitals().applied >= target)
+                || gone(world, id)
         };
         let converged = self.run_until(left_ms, |world| proven.iter().all(|id| reached(world, id)));
         self.demand(converged, "did not converge", &core);

@@ -402,6 +402,8 @@ impl Life {
             limits: Limits {
                 // The number of cores must not matter.
                 password_hashes: 2,
+                write_ms: self.site.tuning.write_ms,
+                read_ms: self.site.tuning.read_ms,
                 failed_sign_ins_per_account: 1_000,
                 failed_sign_ins_per_address: 100_000,
                 ..Limits::default()

@@ -126,6 +126,9 @@ pub(crate) struct TuningPlan {
     pub(crate) max_image_bytes: usize,
     pub(crate) max_layer_bytes: usize,
     pub(crate) portion_pairs: usize,
+    /// How long a node tries to have a write decided, and a read confirmed, in milliseconds.
+    pub(crate) write_ms: u64,
+    pub(crate) read_ms: u64,
 }
 
 /// What clients do.
@@ -242,6 +245,8 @@ impl TuningPlan {
             max_image_bytes: *dice.pick(&[3_000, 1 << 20]),
             max_layer_bytes: *dice.pick(&[500, 4_000, 40_000, 8 << 20]),
             portion_pairs: *dice.pick(&[1, 8, 128]),
+            write_ms: *dice.pick(&[150, 600, 5_000]),
+            read_ms: *dice.pick(&[150, 600, 3_000]),
         }
     }
 }

@@ -73,6 +73,15 @@ impl Order {
         Plan::new(seed, chosen)
     }
 
+    /// The same runs with a sound product.
+    fn without_bug(&self, bug: Bug) -> Self {
+        Self {
+            faults: Some(self.faults.clone().unwrap_or_else(|| bug.faults().to_vec())),
+            bug: None,
+            ..self.clone()
+        }
+    }
+
     /// One seed, twice where that is due.
     fn run(&self, seed: u64) -> Report {
         let report = self.run_once(seed);
@@ -220,26 +229,33 @@ pub(crate) fn all_bugs(order: &Order, bugs: &[Bug]) -> bool {
             caught.is_none()
         });
         let (name, what) = (bug.name(), bug.what());
-        match caught.as_ref().and_then(|report| {
-            report
-                .failure
-                .as_ref()
-                .map(|failure| (report.seed, failure))
-        }) {
+        let failure = caught
+            .as_ref()
+            .and_then(|report| Some((report.seed, report.failure.as_ref()?)));
+        let line = match failure {
+            // The same run without the bug: what it fails of must be the bug.
+            Some((seed, _)) if planted.without_bug(*bug).run_once(seed).failure.is_some() => {
+                all_caught = false;
+                format!(
+                    "{name:<28} {:<29} {seed:>4} {tried:>6}  {what}",
+                    "FAILS WITHOUT IT, TOO"
+                )
+            }
             Some((seed, failure)) => {
-                say(&format!(
+                format!(
                     "{name:<28} {:<29} {seed:>4} {tried:>6}  {what}",
                     failure.check
-                ));
+                )
             }
             None => {
                 all_caught = false;
-                say(&format!(
+                format!(
                     "{name:<28} {:<29} {:>4} {tried:>6}  {what}",
                     "NOTHING CAUGHT IT", "-"
-                ));
+                )
             }
-        }
+        };
+        say(&line);
     }
     all_caught
 }

@@ -32,6 +32,8 @@ struct Copy {
     compared: u64,
     /// The highest term in which it led.
     led: u64,
+    /// Its log cannot be read any more, since its disk has failed: what it acknowledged last is not known.
+    unread: bool,
     /// What it has forgotten does not count: its disk was damaged or replaced.
     lost: bool,
 }
@@ -282,6 +284,8 @@ impl Watch {
         loop {
             let Ok(read) = running.node.log_marks(from, vitals.last_log + 1) else {
                 // It is about to stop, or the entries were just purged.
+                copy.unread = true;
+                copy.durable = vitals.durable_log;
                 return;
             };
             let agrees = read.first().is_none_or(|mark| {
@@ -304,6 +308,7 @@ impl Watch {
             from = back;
         }
         copy.durable = vitals.durable_log;
+        copy.unread = false;
     }
 
     fn truncated(&self, id: NodeId, copy: &mut Copy, from: u64) {
@@ -409,7 +414,9 @@ impl Watch {
             .first_key_value()
             .map_or(copy.durable + 1, |(first, _)| *first);
         let purged = index < first && index <= copy.durable;
-        purged || (index <= copy.durable && copy.marks.get(&index) == Some(&mark))
+        let last = copy.marks.last_key_value().map_or(0, |(last, _)| *last);
+        let unread = copy.unread && index > last && index <= copy.durable;
+        purged || unread || (index <= copy.durable && copy.marks.get(&index) == Some(&mark))
     }
 
     fn count(&self, before: Option<Vitals>, now: Vitals) {

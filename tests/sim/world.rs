@@ -18,6 +18,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use mesto_raft::NodeId;
 
+use crate::audit;
 use crate::bugs::Bug;
 use crate::clients::Client;
 use crate::coverage::Coverage;
@@ -37,6 +38,8 @@ use crate::watch::Watch;
 const TICK_US: u64 = 1_000;
 /// How often everything is looked at, in ticks.
 const WATCH_TICKS: u64 = 10;
+/// How often all bookings of one node are looked at, in ticks.
+const AUDIT_TICKS: u64 = 1_500;
 /// How long the founding may take, in milliseconds.
 const OPEN_MS: u64 = 30_000;
 
@@ -227,6 +230,24 @@ impl World {
             self.watch.look(&self.machines);
             let leader = self.leader();
             self.town.note_leader(leader);
+        }
+        if self.ticks.is_multiple_of(AUDIT_TICKS) {
+            self.audit_one();
+        }
+    }
+
+    /// Looks at all bookings of one node, another one each time.
+    fn audit_one(&self) {
+        let up: Vec<_> = self
+            .machines
+            .iter()
+            .filter(|(_, machine)| machine.is_up())
+            .collect();
+        let turn = usize::try_from(self.ticks / AUDIT_TICKS).unwrap_or(0);
+        if let Some((id, machine)) = up.get(turn % up.len().max(1))
+            && let Some(running) = machine.running()
+        {
+            audit::look_at(&self.shared, **id, &running);
         }
     }
 
