@@ -53,8 +53,11 @@ impl World {
             self.crowd.spawn(probe);
         }
         let left_ms = (began_ms + LIVENESS_MS).saturating_sub(self.shared.now_ms());
-        // An operator's job that was under way may still remove one of them.
-        let gone = |world: &Self, id: &NodeId| world.town.jobs.lock().gone.contains(id);
+        // A removal that was under way may still be decided, whether or not its operator hears of it.
+        let gone = |world: &Self, id: &NodeId| {
+            world.town.jobs.lock().gone.contains(id)
+                || (world.leader_of(&core).is_some() && !world.is_voter(*id, &core))
+        };
         let has_served =
             |world: &Self, id: &NodeId| world.town.proven.lock().contains(id) || gone(world, id);
         let served = self.run_until(left_ms, |world| {
