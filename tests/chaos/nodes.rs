@@ -19,8 +19,12 @@ use crate::tools::{self, Tools};
 pub(crate) const OPERATOR: &str = "the-operator-token-of-a-chaos-run-0123456789";
 const SECRET: &str = "the-cluster-secret-of-a-chaos-run-0123456789";
 
-/// How much the small disk holds.
-const SMALL_DISK_MB: u64 = 400;
+/// A disk that can be filled: whose it is at first, and how much it holds.
+#[derive(Clone, Copy)]
+pub(crate) struct SmallDisk {
+    pub(crate) node: u64,
+    pub(crate) megabytes: u64,
+}
 
 /// How long a cluster that is healed may take until every node serves again.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(45);
@@ -42,6 +46,7 @@ pub(crate) struct Cluster {
     tools: Tools,
     /// The nodes whose data is on a small file system: one, or two while another takes its place.
     small_disks: Vec<u64>,
+    small_disk_mb: u64,
 }
 
 struct Node {
@@ -57,12 +62,12 @@ struct Node {
 }
 
 impl Cluster {
-    /// `size` nodes, started, made a cluster, serving. Their data and logs are in `folder`; node `small_disk` has a small
+    /// `size` nodes, started, made a cluster, serving. Their data and logs are in `folder`; one has a small
     /// file system, where one can be mounted.
     pub(crate) async fn start(
         folder: &Path,
         size: u64,
-        small_disk: u64,
+        small_disk: SmallDisk,
         tools: Tools,
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)?;
@@ -77,11 +82,12 @@ impl Cluster {
             http,
             tools,
             small_disks: Vec::new(),
+            small_disk_mb: small_disk.megabytes,
         };
         for id in 1..=size {
             cluster.prepare(id)?;
         }
-        cluster.mount_small_disk(small_disk)?;
+        cluster.mount_small_disk(small_disk.node)?;
         for id in 1..=size {
             cluster.node_mut(id).member = true;
             cluster.spawn(id).await?;
@@ -174,7 +180,8 @@ impl Cluster {
     /// Gives node `id`, which has no data yet, a small disk, where one can be mounted.
     pub(crate) fn mount_small_disk(&mut self, id: u64) -> anyhow::Result<()> {
         if self.tools.tmpfs {
-            tools::mount(&self.folder.join(format!("node-{id}")), SMALL_DISK_MB)?;
+            let folder = self.folder.join(format!("node-{id}"));
+            tools::mount(&folder, self.small_disk_mb)?;
             self.small_disks.push(id);
         }
         Ok(())

@@ -18,7 +18,7 @@ use crate::checker::history::{Action, Outcome};
 use crate::faults::{Chaos, Event, Fault, Schedule};
 use crate::judge::{self, Judgement};
 use crate::load::{Client, Shared};
-use crate::nodes::Cluster;
+use crate::nodes::{Cluster, SmallDisk};
 use crate::probe::Probe;
 use crate::random::Random;
 use crate::recorder::{End, Kind};
@@ -279,8 +279,11 @@ fn too_little(
 
 impl World {
     async fn make(options: &Options, nodes: &Path, tools: Tools) -> anyhow::Result<Self> {
-        // One node has a disk that can be filled.
-        let small_disk = 1 + Random::new(options.seed, 2).below(options.nodes);
+        // One node has a disk that can be filled. It must hold what a whole run leaves on it.
+        let small_disk = SmallDisk {
+            node: 1 + Random::new(options.seed, 2).below(options.nodes),
+            megabytes: 400 + 25 * options.minutes.map_or(0, |minutes| minutes.ceil() as u64),
+        };
         let cluster = Cluster::start(nodes, options.nodes, small_disk, tools)
             .await
             .with_context(|| format!("the cluster did not start; see {}", nodes.display()))?;

@@ -40,8 +40,9 @@ const TICK_US: u64 = 1_000;
 const WATCH_TICKS: u64 = 10;
 /// How often all bookings of one node are looked at, in ticks.
 const AUDIT_TICKS: u64 = 1_500;
-/// How long the founding may take, in milliseconds.
-const OPEN_MS: u64 = 30_000;
+/// How long the founding may take, in milliseconds: messages are lost meanwhile, and each loss costs its operator the
+/// whole of a time-out.
+const OPEN_MS: u64 = 120_000;
 
 /// A run.
 pub(crate) struct World {
