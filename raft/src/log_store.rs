@@ -230,7 +230,8 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        // Consensus does nothing else meanwhile; a snapshot is announced only after this is so, and then it is at once.
+        // Consensus does nothing else meanwhile. A snapshot is announced only once the state is persisted and flushed up
+        // to it, so this finds the one done, and of the other what has come since.
         completed(|done| self.state.persist_to(log_id.index, done)).await?;
         let mark = codec::encode(&StoredLogId::from(log_id));
         Ok(completed(|done| self.log.purge_to(log_id.index, mark, done)).await?)

@@ -16,6 +16,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -28,6 +29,7 @@ use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::app::{App, Stamp};
 use crate::codec;
@@ -110,8 +112,60 @@ impl AppliedRecord {
 pub(crate) struct SnapshotFile {
     pub(crate) name: String,
     pub(crate) files: Arc<dyn SnapshotFiles>,
-    /// Set when a receiver could not use it, so that this node looks at its own file before it sends it again.
-    pub(crate) suspect: Arc<AtomicBool>,
+    /// Raised when a receiver could not use it, so that this node looks at its own file.
+    pub(crate) suspicion: Arc<Suspicion>,
+}
+
+/// Whether the file of the current snapshot may be damaged. A receiver that cannot use it may have a full disk as well,
+/// and fail again and again; entries are applied in between, so looking must not hold them up.
+#[derive(Default)]
+pub(crate) struct Suspicion {
+    raised: AtomicBool,
+    /// The file that was looked at last, and when.
+    looked: Mutex<Option<(String, Instant)>>,
+    /// The file that was found damaged.
+    damaged: Mutex<Option<String>>,
+}
+
+/// How long a file that was found sound is believed to be.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Suspicion {
+    pub(crate) fn raise(&self) {
+        self.raised.store(true, Ordering::Relaxed);
+    }
+
+    /// Looks at `file` in the background, if there is reason to.
+    fn look(self: &Arc<Self>, file: &SnapshotFile, blocking: Blocking) {
+        if !self.raised.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let mut looked = self.looked.lock();
+        if matches!(&*looked, Some((name, at)) if *name == file.name && at.elapsed() < LOOK_INTERVAL)
+        {
+            return;
+        }
+        *looked = Some((file.name.clone(), Instant::now()));
+        drop(looked);
+        let (suspicion, file) = (Arc::clone(self), file.clone());
+        tokio::spawn(async move {
+            if is_damaged(&file, blocking).await {
+                *suspicion.damaged.lock() = Some(file.name);
+            }
+        });
+    }
+
+    fn is_confirmed(&self, name: &str) -> bool {
+        self.damaged.lock().as_deref() == Some(name)
+    }
+}
+
+async fn is_damaged(file: &SnapshotFile, blocking: Blocking) -> bool {
+    let Ok(reader) = file.files.open(&file.name) else {
+        return true;
+    };
+    let check = move |(): &mut ()| snapshot::check(reader.as_ref()).map(|_| true);
+    matches!(blocking.run((), check).await, Ok(Err(_)))
 }
 
 /// How steps that block on the disk are run: beside the runtime's workers, or, in a simulation, right here.
@@ -124,6 +178,14 @@ pub enum Blocking {
 }
 
 impl Blocking {
+    /// Does `work`, which nobody waits for.
+    fn detach(self, work: impl FnOnce() + Send + 'static) {
+        match self {
+            Self::Inline => work(),
+            Self::Threads => drop(tokio::task::spawn_blocking(work)),
+        }
+    }
+
     /// Runs `step` until it says that it is done, or fails.
     pub(crate) async fn run<T: Send + 'static>(
         self,
@@ -167,7 +229,7 @@ pub(crate) struct Machine {
     blocking: Blocking,
     progress: Arc<Progress>,
     current: Arc<Mutex<Option<(SnapshotMeta, String)>>>,
-    suspect: Arc<AtomicBool>,
+    suspicion: Arc<Suspicion>,
     /// In a mutex only to make it `Sync`, which a transaction is not; it is never locked.
     group: Mutex<Group>,
 }
@@ -213,7 +275,7 @@ impl Machine {
             blocking,
             progress: Arc::clone(&progress),
             current,
-            suspect: Arc::default(),
+            suspicion: Arc::default(),
             group,
         };
         Ok((machine, progress))
@@ -323,7 +385,7 @@ impl RaftStateMachine<Types> for Machine {
             blocking: self.blocking,
             progress: Arc::clone(&self.progress),
             current: Arc::clone(&self.current),
-            suspect: Arc::clone(&self.suspect),
+            suspicion: Arc::clone(&self.suspicion),
         }
     }
 
@@ -355,13 +417,9 @@ impl RaftStateMachine<Types> for Machine {
         };
         *self.progress.record.lock() = record;
         self.progress.applied.send_replace(applied.index);
-        make_current(
-            &self.current,
-            &self.files,
-            &self.progress,
-            meta.clone(),
-            snapshot.name,
-        );
+        let progress = &self.progress;
+        let loser = make_current(&self.current, progress, meta.clone(), snapshot.name);
+        remove_later(self.blocking, &self.files, loser);
         Ok(())
     }
 
@@ -370,19 +428,22 @@ impl RaftStateMachine<Types> for Machine {
             return Ok(None);
         };
         let snapshot = self.file(name);
-        if self.suspect.swap(false, Ordering::Relaxed) && self.is_damaged(&snapshot).await? {
+        if self.suspicion.is_confirmed(&snapshot.name) {
             // Nobody could ever be brought up to date with it, and the log that could is purged.
             tracing::error!(file = %snapshot.name, "the current snapshot is damaged; another one is built in its place");
             match self.get_snapshot_builder().await.build_snapshot().await {
-                Ok(built) if built.meta.last_log_id.is_some() => return Ok(Some(built)),
-                Ok(_) => self.suspect.store(true, Ordering::Relaxed),
+                Ok(built) if built.meta.last_log_id.is_some() => {
+                    self.suspicion.damaged.lock().take();
+                    return Ok(Some(built));
+                }
+                Ok(_) => {}
+                // One is being built already, perhaps. This one is sent in vain once more.
                 Err(error) => {
-                    // One is being built already, perhaps. This one is sent in vain once more, and then looked at again.
                     tracing::warn!(%error, "no snapshot could be built in the place of a damaged one");
-                    self.suspect.store(true, Ordering::Relaxed);
                 }
             }
         }
+        self.suspicion.look(&snapshot, self.blocking);
         Ok(Some(BuiltSnapshot { meta, snapshot }))
     }
 }
@@ -392,16 +453,8 @@ impl Machine {
         SnapshotFile {
             name,
             files: Arc::clone(&self.files),
-            suspect: Arc::clone(&self.suspect),
+            suspicion: Arc::clone(&self.suspicion),
         }
-    }
-
-    async fn is_damaged(&self, file: &SnapshotFile) -> Result<bool, io::Error> {
-        let Ok(reader) = file.files.open(&file.name) else {
-            return Ok(true);
-        };
-        let check = move |(): &mut ()| snapshot::check(reader.as_ref()).map(|_| true);
-        Ok(self.blocking.run((), check).await?.is_err())
     }
 }
 
@@ -412,7 +465,7 @@ pub(crate) struct Builder {
     blocking: Blocking,
     progress: Arc<Progress>,
     current: Arc<Mutex<Option<(SnapshotMeta, String)>>>,
-    suspect: Arc<AtomicBool>,
+    suspicion: Arc<Suspicion>,
 }
 
 impl Builder {
@@ -432,6 +485,10 @@ impl Builder {
         }
         if let Some(index) = index_of(&meta) {
             completed(|done| self.state.persist_to(index, done)).await?;
+            // The purge that follows flushes what has come since; consensus waits for that.
+            let flush = |state: &mut State| state.flush().map(|()| true);
+            let flushed = self.blocking.run(self.state.clone(), flush).await?;
+            flushed.map_err(io::Error::other)?;
         }
         Ok(Some((meta, name)))
     }
@@ -454,13 +511,9 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<BuiltSnapshot, io::Error> {
         for _ in 0..SNAPSHOT_TRIES {
             if let Some((meta, name)) = self.try_build().await? {
-                make_current(
-                    &self.current,
-                    &self.files,
-                    &self.progress,
-                    meta.clone(),
-                    name.clone(),
-                );
+                let progress = &self.progress;
+                let loser = make_current(&self.current, progress, meta.clone(), name.clone());
+                remove_later(self.blocking, &self.files, loser);
                 return Ok(self.built(meta, name));
             }
         }
@@ -479,7 +532,7 @@ impl Builder {
             snapshot: SnapshotFile {
                 name,
                 files,
-                suspect: Arc::clone(&self.suspect),
+                suspicion: Arc::clone(&self.suspicion),
             },
         }
     }
@@ -497,16 +550,15 @@ fn index_of(meta: &SnapshotMeta) -> Option<u64> {
     meta.last_log_id.map(|id| id.index)
 }
 
-/// Makes a snapshot the current one, unless a newer one is, and removes the others.
+/// Makes a snapshot the current one, unless a newer one is, and returns the name of the one that is not needed.
 fn make_current(
     current: &Mutex<Option<(SnapshotMeta, String)>>,
-    files: &Arc<dyn SnapshotFiles>,
     progress: &Progress,
     meta: SnapshotMeta,
     name: String,
-) {
+) -> Option<String> {
     let mut current = current.lock();
-    let loser = match current.take() {
+    match current.take() {
         Some((newer, kept)) if newer.last_log_id > meta.last_log_id => {
             *current = Some((newer, kept));
             Some(name)
@@ -516,12 +568,18 @@ fn make_current(
             *current = Some((meta, name.clone()));
             older.map(|(_, old)| old).filter(|old| *old != name)
         }
-    };
-    if let Some(loser) = loser
-        && let Err(error) = files.remove(&loser)
-    {
-        tracing::warn!(%error, file = %loser, "cannot remove an old snapshot");
     }
+}
+
+/// Removes a file. Giving the space of a large one back takes the file system a while.
+fn remove_later(blocking: Blocking, files: &Arc<dyn SnapshotFiles>, name: Option<String>) {
+    let Some(name) = name else { return };
+    let files = Arc::clone(files);
+    blocking.detach(move || {
+        if let Err(error) = files.remove(&name) {
+            tracing::warn!(%error, file = %name, "cannot remove an old snapshot");
+        }
+    });
 }
 
 /// The newest complete snapshot among the files; others are removed. One beyond what was applied was received and never

@@ -1,7 +1,7 @@
 //! openraft's view of the network: one client a peer and a lane, over [`Peers`].
 
 use std::future::Future;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use openraft::storage::Snapshot;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::machine::SnapshotFile;
+use crate::machine::{Blocking, SnapshotFile};
 use crate::messages::{SnapshotAnswer, SnapshotChunk};
 use crate::peers::{CallError, Peers};
 use crate::transport::Lane;
@@ -32,6 +32,7 @@ pub(crate) struct Network {
     pub(crate) peers: Peers,
     /// How long an append that carries entries may take. openraft would allow it no more than a heartbeat's interval.
     pub(crate) append_timeout: Duration,
+    pub(crate) blocking: Blocking,
 }
 
 pub(crate) struct Client {
@@ -104,6 +105,11 @@ impl RaftNetworkV2<Types> for Client {
         } else {
             self.network.append_timeout
         };
+        if rpc.entries.is_empty() && self.lane == Lane::Log {
+            // It only tells what is committed. On the one thread of consensus the answers to clients, which the same
+            // commit released, go first.
+            tokio::task::yield_now().await;
+        }
         self.ask(self.lane, Kind::AppendEntries, &rpc, timeout)
             .await
     }
@@ -209,10 +215,13 @@ impl Client {
         let mut restarts = 0;
         loop {
             let left = usize::try_from(total_bytes - offset).unwrap_or(usize::MAX);
-            let mut data = vec![0; left.min(SNAPSHOT_CHUNK_BYTES)];
-            reader
-                .read_at(offset, &mut data)
-                .map_err(|error| network_error(&error))?;
+            let data = vec![0; left.min(SNAPSHOT_CHUNK_BYTES)];
+            let file = Arc::clone(&reader);
+            let read = move |data: &mut Vec<u8>| file.read_at(offset, data).map(|()| true);
+            let data = match self.network.blocking.run(data, read).await {
+                Ok(read) => read.map_err(|error| network_error(&error))?,
+                Err(error) => return Err(network_error(&error)),
+            };
             let chunk = SnapshotChunk {
                 vote,
                 meta: snapshot.meta.clone(),
@@ -234,7 +243,7 @@ impl Client {
                 SnapshotAnswer::Done(response) => return Ok(response),
                 SnapshotAnswer::Failed => {
                     // It may be the receiver's disk, or our own file.
-                    snapshot.snapshot.suspect.store(true, Ordering::Relaxed);
+                    snapshot.snapshot.suspicion.raise();
                     return Err(network_error(&"the receiver could not store it"));
                 }
                 SnapshotAnswer::Continue { offset: wanted } => {

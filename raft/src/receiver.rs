@@ -225,25 +225,31 @@ impl Receiver {
         } else if !belongs {
             return Ok(SnapshotAnswer::Continue { offset: 0 });
         }
-        let incoming = slot.as_mut().expect("it was just put there, or belongs");
-        if incoming.offset != chunk.offset {
-            return Ok(SnapshotAnswer::Continue {
-                offset: incoming.offset,
-            });
+        let mut incoming = slot.take().expect("it was just put there, or belongs");
+        let due = incoming.offset;
+        if due != chunk.offset {
+            *slot = Some(incoming);
+            return Ok(SnapshotAnswer::Continue { offset: due });
         }
-        incoming
-            .writer
-            .write(&chunk.data)
-            .map_err(std::io::Error::other)?;
-        incoming.offset += chunk.data.len() as u64;
-        if incoming.offset < incoming.total_bytes {
-            return Ok(SnapshotAnswer::Continue {
-                offset: incoming.offset,
-            });
+        let offset = due + chunk.data.len() as u64;
+        incoming.offset = offset;
+        let data = chunk.data;
+        let write = move |incoming: &mut Incoming| incoming.writer.write(&data).map(|()| true);
+        let written = node.blocking.run(incoming, write).await?;
+        let incoming = written.map_err(std::io::Error::other)?;
+        if offset < incoming.total_bytes {
+            *slot = Some(incoming);
+            return Ok(SnapshotAnswer::Continue { offset });
         }
-        let incoming = slot.take().expect("it is there");
         let name = format!("{}-from-{from}", snapshot_name(&incoming.meta));
-        incoming.writer.commit().map_err(std::io::Error::other)?;
+        let commit = |writer: &mut Option<Box<dyn SnapshotWriter>>| {
+            writer
+                .take()
+                .map_or(Ok(()), SnapshotWriter::commit)
+                .map(|()| true)
+        };
+        let committed = node.blocking.run(Some(incoming.writer), commit).await?;
+        committed.map_err(std::io::Error::other)?;
         if let Err(error) = self.check_file(node, &name).await {
             // Installing a damaged file would end this node, and again at each start.
             remove_file(node, &name);
@@ -254,7 +260,7 @@ impl Receiver {
             snapshot: SnapshotFile {
                 name: name.clone(),
                 files: Arc::clone(&node.files),
-                suspect: Arc::default(),
+                suspicion: Arc::default(),
             },
         };
         let last = snapshot.meta.last_log_id.map(|id| id.index);

@@ -197,7 +197,7 @@ async fn keep_sealed(data: Arc<DataDir>) {
         let sealed = Arc::clone(&data);
         match tokio::task::spawn_blocking(move || sealed.seal()).await {
             Ok(Ok(())) => {}
-            // A store that can no longer be written ends consensus, and so the process. A marker that could not be
+            // A store that can no longer be written ends the process; see `Node::failed`. A marker that could not be
             // written, on a full disk for instance, is older than it could be, and is written the next time.
             Ok(Err(error)) => tracing::error!(%error, "the data could not be sealed"),
             Err(error) => tracing::error!(%error, "sealing the data ended badly"),

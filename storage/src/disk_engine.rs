@@ -160,6 +160,8 @@ impl Engine for DiskEngine {
     fn flush(&self) -> Result<(), StorageError> {
         self.flush_log()?;
         let mut durable = self.state_durable.lock();
+        // The flush that was waited for may have failed; the kernel would not say so again.
+        self.healthy()?;
         let written = self.state_writes.load(Ordering::SeqCst);
         if *durable != written {
             self.latched(self.state.flush())?;
@@ -173,6 +175,10 @@ impl Engine for DiskEngine {
         self.latched(self.journal.flush())?;
         self.flushes.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn is_failed(&self) -> bool {
+        self.failure.read().is_some()
     }
 
     fn stats(&self) -> EngineStats {

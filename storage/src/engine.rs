@@ -224,6 +224,9 @@ pub trait Engine: Send + Sync + 'static {
         self.flush()
     }
 
+    /// Whether a write or flush has failed, whoever asked for it. It stays so.
+    fn is_failed(&self) -> bool;
+
     /// Counters.
     fn stats(&self) -> EngineStats;
 }

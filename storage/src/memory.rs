@@ -387,6 +387,10 @@ impl Engine for Handle {
         self.disk()?.flush(&[Tree::Log, Tree::Meta])
     }
 
+    fn is_failed(&self) -> bool {
+        self.disk().is_err()
+    }
+
     fn stats(&self) -> EngineStats {
         let disk = self.inner.lock();
         EngineStats {

@@ -268,6 +268,10 @@ impl Engine for SledEngine {
         }
     }
 
+    fn is_failed(&self) -> bool {
+        self.failure.read().is_some()
+    }
+
     fn stats(&self) -> EngineStats {
         EngineStats {
             flushes: self.flushes.load(Ordering::Relaxed),

@@ -191,6 +191,10 @@ impl Engine for BadEngine {
         self.engine.flush_log()
     }
 
+    fn is_failed(&self) -> bool {
+        self.engine.is_failed()
+    }
+
     fn stats(&self) -> EngineStats {
         self.engine.stats()
     }

@@ -92,6 +92,10 @@ impl Engine for Sick {
         self.engine.flush_log()
     }
 
+    fn is_failed(&self) -> bool {
+        self.engine.is_failed()
+    }
+
     fn stats(&self) -> EngineStats {
         self.engine.stats()
     }

@@ -258,18 +258,21 @@ impl Inner {
         if voters.contains(&id) && !joint {
             return Ok(());
         }
+        let mut begun = false;
         if !voters.contains(&id) {
             self.raft
                 .add_learner(id, member, false)
                 .await
                 .map_err(|error| refused(&error))?;
-            self.wait_for_learner(id).await?;
+            self.wait_for_learner(id).await.map_err(half_done)?;
+            begun = true;
         }
         let promote = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
         self.raft
             .change_membership(promote, true)
             .await
-            .map_err(|error| refused(&error))?;
+            .map_err(|error| refused(&error))
+            .map_err(|error| if begun { half_done(error) } else { error })?;
         Ok(())
     }
 
@@ -314,7 +317,8 @@ impl Inner {
             return if gone { Ok(()) } else { Err(never()) };
         }
         let (voters, joint) = self.voters();
-        if voters.contains(&id) || joint {
+        let begun = voters.contains(&id) || joint;
+        if begun {
             let demote = ChangeMembers::RemoveVoters(BTreeSet::from([id]));
             self.raft
                 .change_membership(demote, true)
@@ -325,7 +329,8 @@ impl Inner {
         self.raft
             .change_membership(remove, false)
             .await
-            .map_err(|error| refused(&error))?;
+            .map_err(|error| refused(&error))
+            .map_err(|error| if begun { half_done(error) } else { error })?;
         Ok(())
     }
 
@@ -403,5 +408,14 @@ impl Inner {
                 heard(id),
             )
         })
+    }
+}
+
+/// What a failure means once the first of two steps was decided: that there is no leader any more would say that nothing
+/// was done.
+fn half_done(error: ControlError) -> ControlError {
+    match error {
+        ControlError::NoLeader => ControlError::Unknown,
+        other => other,
     }
 }

@@ -48,6 +48,7 @@ impl Node {
         let network = Network {
             peers: peers.clone(),
             append_timeout,
+            blocking: parts.blocking,
         };
         let raft = Raft::new(
             parts.id,

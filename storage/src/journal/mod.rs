@@ -96,6 +96,9 @@ struct Inner {
     /// Something was written since the last sync.
     dirty: bool,
     retired: Option<PathBuf>,
+    /// The first failure of the disk. Final: the kernel tells of a failed sync once, so whoever
+    /// comes next and finds nothing left to sync must not take that for success.
+    failed: Option<StorageError>,
 }
 
 /// An append-only store of the trees `Log` and `Meta`.
@@ -130,11 +133,8 @@ impl Journal {
             synced_to: 0,
             dirty: false,
             retired: None,
+            failed: None,
         };
-        // What was read may be in the kernel only; the next segment will say that it is there.
-        if let Some(last) = inner.segments.get(&inner.active) {
-            sync(&last.file, &last.path)?;
-        }
         inner.begin_segment()?;
         Ok(Journal {
             inner: Mutex::new(inner),
@@ -207,15 +207,24 @@ impl Journal {
         if writes.is_empty() {
             return Ok(());
         }
-        self.inner.lock().write(tree, writes)
+        let mut inner = self.inner.lock();
+        inner.healthy()?;
+        let outcome = inner.write(tree, writes);
+        inner.latched(outcome)
     }
 
     /// Makes everything so far durable.
+    ///
+    /// # Errors
+    /// `Io`, or `TooLarge` for a record that fits no segment; after an `Io` nothing succeeds.
     pub(crate) fn flush(&self) -> Result<(), StorageError> {
         let _one = self.one_flush.lock();
         let mut inner = self.inner.lock();
-        let doomed = inner.prepare_trim()?;
-        inner.write_out()?;
+        inner.healthy()?;
+        let prepared = inner.prepare_trim();
+        let doomed = inner.latched(prepared)?;
+        let written = inner.write_out();
+        inner.latched(written)?;
         if !inner.dirty {
             return Ok(());
         }
@@ -224,8 +233,10 @@ impl Journal {
         let (file, path) = inner.active_file();
         drop(inner);
         // Nobody waits for the disk who only reads, or who writes what a later flush covers.
-        sync(&file, &path)?;
+        let synced = sync(&file, &path);
         let mut inner = self.inner.lock();
+        // Before anybody else may flush.
+        inner.latched(synced)?;
         if inner.active == sequence {
             inner.synced_to = end;
         }
@@ -261,6 +272,20 @@ impl Source {
 }
 
 impl Inner {
+    fn healthy(&self) -> Result<(), StorageError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn latched<T>(&mut self, outcome: Result<T, StorageError>) -> Result<T, StorageError> {
+        // A record that is too long is refused before anything is written.
+        if let Err(error) = &outcome
+            && !matches!(error, StorageError::TooLarge { .. })
+        {
+            self.failed.get_or_insert_with(|| error.poison());
+        }
+        outcome
+    }
+
     fn source(&self, place: Place) -> Source {
         if place.sequence == self.active && place.at >= self.buffer_at {
             let start = usize::try_from(place.at - self.buffer_at).unwrap_or(usize::MAX);

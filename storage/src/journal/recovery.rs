@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::segment::{HEADER_BYTES, Header, Record, Step, proof_of_damage};
-use super::{Fact, Place, RETIRED, Segment};
+use super::{Fact, Place, RETIRED, Segment, sync};
 use crate::{StorageError, Tree};
 
 const SUFFIX: &str = ".seg";
@@ -57,6 +57,37 @@ pub(super) fn read(directory: &Path) -> Result<Found, StorageError> {
         }
     }
     let paths = list(directory)?;
+    let mut headers = Vec::with_capacity(paths.len());
+    for (sequence, path) in paths {
+        headers.push(open(sequence, path)?);
+    }
+    let mut doomed = Vec::new();
+    let (mut found, mut oldest) = replayed(&headers, 0)?;
+    if headers
+        .first()
+        .is_some_and(|(header, _)| header.sequence < oldest)
+    {
+        // What came back after it was trimmed says nothing any more, and what followed it may be
+        // gone: its values could seem to live.
+        let needed = headers.partition_point(|(header, _)| header.sequence < oldest);
+        doomed.extend(headers.drain(..needed).map(|(_, segment)| segment.path));
+        (found, oldest) = replayed(&headers, oldest)?;
+    }
+    // What was read may be in the kernel only. The next segment will say that it is on the disk,
+    // and what it makes dispensable goes only after that is true.
+    if let Some((_, last)) = headers.last() {
+        sync(&last.file, &last.path)?;
+    }
+    for path in doomed {
+        fs::remove_file(&path).map_err(|error| StorageError::file("remove", &path, error))?;
+    }
+    found.keep(headers, oldest)?;
+    Ok(found)
+}
+
+/// What the segments hold together, and the oldest of them that is still needed, `oldest` at
+/// least.
+fn replayed(headers: &[(Header, Segment)], mut oldest: u64) -> Result<(Found, u64), StorageError> {
     let mut found = Found {
         log: BTreeMap::new(),
         facts: BTreeMap::new(),
@@ -64,11 +95,6 @@ pub(super) fn read(directory: &Path) -> Result<Found, StorageError> {
         last_sequence: 0,
         last_end: 0,
     };
-    let mut headers = Vec::with_capacity(paths.len());
-    for (sequence, path) in paths {
-        headers.push(open(sequence, path)?);
-    }
-    let mut oldest = 0;
     for (number, (header, segment)) in headers.iter().enumerate() {
         let next = headers.get(number + 1).map(|(header, _)| header);
         let limit = next
@@ -78,8 +104,7 @@ pub(super) fn read(directory: &Path) -> Result<Found, StorageError> {
         found.last_sequence = header.sequence;
         found.last_end = found.replay(*header, segment, limit, last, &mut oldest)?;
     }
-    found.keep(headers, oldest)?;
-    Ok(found)
+    Ok((found, oldest))
 }
 
 fn open(sequence: u64, path: PathBuf) -> Result<(Header, Segment), StorageError> {
@@ -182,15 +207,10 @@ impl Found {
         }
     }
 
-    /// Keeps the segments from `oldest` on, none of which may be missing, and removes the others.
+    /// Keeps the segments, none of which may be missing from `oldest` on.
     fn keep(&mut self, headers: Vec<(Header, Segment)>, oldest: u64) -> Result<(), StorageError> {
         let mut expected = None;
         for (header, segment) in headers {
-            if header.sequence < oldest {
-                fs::remove_file(&segment.path)
-                    .map_err(|error| StorageError::file("remove", &segment.path, error))?;
-                continue;
-            }
             let first = if oldest == 0 { 1 } else { oldest };
             if header.sequence != *expected.get_or_insert(first) {
                 return Err(missing(&segment.path, expected.unwrap_or(first)));

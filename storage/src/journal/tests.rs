@@ -333,3 +333,58 @@ fn writers_readers_and_flushes_go_on_side_by_side() {
     drop(journal);
     assert_eq!(all(&open(root.path()), Tree::Log).len(), 300);
 }
+
+/// The kernel reports a failed sync once. Whoever flushes after that has nothing left to write, and must hear of it all
+/// the same: what it wrote before may be lost.
+#[test]
+fn after_a_failed_sync_nothing_counts_as_durable() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let journal = open(root.path());
+    put(&journal, Tree::Log, b"a", b"1");
+    // It takes what is written to it and cannot be synced.
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .expect("it is there");
+    {
+        let mut inner = journal.inner.lock();
+        let active = inner.active;
+        let segment = inner.segments.get_mut(&active).expect("the active one");
+        segment.file = Arc::new(null);
+    }
+    assert!(matches!(journal.flush(), Err(StorageError::Io { .. })));
+    assert!(matches!(
+        journal.flush(),
+        Err(StorageError::Poisoned { .. })
+    ));
+    let more = journal.write(Tree::Log, &[(b"b".to_vec(), Some(value(b"2")))]);
+    assert!(matches!(more, Err(StorageError::Poisoned { .. })));
+}
+
+/// A trimmed segment whose removal never reached the disk is there again after a power cut, and what followed it, with
+/// the removals of what is in it, may be gone.
+#[test]
+fn a_trimmed_segment_brings_nothing_back_without_its_successor() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let journal = open(root.path());
+    put(&journal, Tree::Log, b"a", b"old");
+    journal.flush().expect("a flush succeeds");
+    drop(journal);
+    let (first, bytes) = last_segment(root.path());
+    let journal = open(root.path());
+    remove(&journal, Tree::Log, b"a");
+    journal.flush().expect("a flush succeeds");
+    drop(journal);
+    let journal = open(root.path());
+    put(&journal, Tree::Log, b"b", b"new");
+    journal.flush().expect("a flush succeeds");
+    drop(journal);
+    drop(open(root.path()));
+    assert!(!first.exists(), "it was trimmed");
+    fs::write(&first, bytes).expect("it is written");
+    let journal = open(root.path());
+    assert_eq!(all(&journal, Tree::Log), [(b"b".to_vec(), b"new".to_vec())]);
+    drop(journal);
+    assert!(!first.exists(), "it is removed again");
+}

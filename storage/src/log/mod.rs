@@ -105,7 +105,7 @@ pub struct LogStats {
     pub records: u64,
     /// The last record that is known to be durable; what was purged counts as durable.
     pub durable: Option<u64>,
-    /// Whether a failure has stopped the log for good.
+    /// Whether a failure has stopped the log, or the engine that it is in, for good.
     pub failed: bool,
 }
 
@@ -298,7 +298,10 @@ impl Log {
     /// Counters.
     #[must_use]
     pub fn stats(&self) -> LogStats {
-        self.shared.core.lock().stats()
+        let mut stats = self.shared.core.lock().stats();
+        // What has nothing to write for a while does not hear of it by itself.
+        stats.failed |= self.shared.engine.is_failed();
+        stats
     }
 
     /// Applies `change` in memory and queues it, or answers `done` at once.

@@ -355,6 +355,14 @@ impl State {
         self.inner.stats()
     }
 
+    /// Makes what was persisted so far durable. Blocks.
+    ///
+    /// # Errors
+    /// As [`crate::Engine::flush`].
+    pub fn flush(&self) -> Result<(), StorageError> {
+        self.inner.engine.flush()
+    }
+
     /// An image of the state as it is now, to be read page by page while commits go on.
     ///
     /// # Errors

@@ -339,13 +339,15 @@ impl StateWriter {
             return Ok(true);
         }
         engine.insert(Tree::State, head::KEY, layer.head.encode()?)?;
+        // Still under the image's lock, so that no import can have put another layer in its place.
+        let waiting = self.carried();
         drop(image);
-        self.carried();
+        answer(waiting, &Ok(()));
         Ok(true)
     }
 
-    /// Forgets the oldest layer, and lets commits go on.
-    fn carried(&self) {
+    /// Forgets the oldest layer, and returns the commits that may go on.
+    fn carried(&self) -> Vec<Done> {
         let waiting = {
             let mut live = self.inner.live.write();
             live.frozen.pop_front();
@@ -357,6 +359,6 @@ impl StateWriter {
             }
         };
         self.inner.counts.layers.fetch_add(1, Ordering::Relaxed);
-        answer(waiting, &Ok(()));
+        waiting
     }
 }

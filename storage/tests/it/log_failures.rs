@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mesto_storage::{Log, LogOptions, MemoryDisk, StorageError};
+use mesto_storage::{Log, LogOptions, MemoryDisk, StorageError, Tree, Value};
 
 use crate::disks::{answer, ignore, record, settle, wait};
+
+fn value(bytes: &[u8]) -> Value {
+    Value::try_from(bytes.to_vec()).expect("a short value")
+}
 
 fn open(disk: &MemoryDisk) -> (Log, mesto_storage::LogWriter) {
     Log::open(disk.engine(), LogOptions::default()).expect("the log opens")
@@ -38,6 +42,21 @@ fn a_failed_flush_is_final_for_everyone() {
     ));
     assert!(log.stats().failed);
     assert!(!writer.step(), "nothing is retried");
+}
+
+/// A node that has nothing to write would not hear of it otherwise, and live on without its disk.
+#[test]
+fn a_flush_that_somebody_else_asked_for_fails_the_log_too() {
+    let disk = MemoryDisk::new();
+    let (log, _writer) = open(&disk);
+    let engine = disk.engine();
+    engine
+        .insert(Tree::Meta, b"seal", value(b"1"))
+        .expect("an insert succeeds");
+    assert!(!log.stats().failed);
+    disk.fail_next_flush();
+    assert!(engine.flush().is_err());
+    assert!(log.stats().failed);
 }
 
 #[test]
