@@ -343,6 +343,8 @@ pub(crate) struct Inner {
     barrier: RwLock<Option<Barrier>>,
     fresh_at: Mutex<Option<Instant>>,
     seen: Mutex<BTreeMap<NodeId, (Instant, Seen)>>,
+    /// One change of the membership at a time; see [`Inner::turn_to_change`].
+    changing: tokio::sync::Mutex<()>,
 }
 
 /// Where a command goes.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::RaftError;
+use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use super::{
@@ -194,13 +195,56 @@ impl Inner {
         let work = tokio::spawn(async move {
             match request {
                 ControlRequest::TransferLeader { to } => inner.hand_over(to).await,
-                ControlRequest::AddNode { id, peer, http } => inner.admit(id, peer, http).await,
-                ControlRequest::RemoveNode { id } => inner.dismiss(id).await,
+                ControlRequest::AddNode { id, peer, http } => {
+                    let _turn = inner.turn_to_change().await?;
+                    inner.admit(id, peer, http).await
+                }
+                ControlRequest::RemoveNode { id } => {
+                    let _turn = inner.turn_to_change().await?;
+                    inner.dismiss(id).await
+                }
             }
         });
         match tokio::time::timeout(MEMBERSHIP_TIMEOUT, work).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(ControlError::Unknown),
+        }
+    }
+
+    /// Waits for the changes of the membership that are under way: whoever asks again because no answer came is told
+    /// how what was begun has ended.
+    async fn turn_to_change(&self) -> Result<MutexGuard<'_, ()>, ControlError> {
+        let turn = async {
+            let turn = self.changing.lock().await;
+            self.last_change_committed().await.map(|()| turn)
+        };
+        tokio::time::timeout(MEMBERSHIP_TIMEOUT, turn)
+            .await
+            .unwrap_or_else(|_| {
+                Err(ControlError::Refused(
+                    "another change of the membership is under way; ask again when it is done"
+                        .to_owned(),
+                ))
+            })
+    }
+
+    /// Waits for a change that this node may have inherited from an earlier leader.
+    async fn last_change_committed(&self) -> ControlAnswer {
+        let mut metrics = self.raft.server_metrics();
+        loop {
+            {
+                let metrics = metrics.borrow_and_update();
+                let committed = metrics.committed_membership_config.log_id();
+                if metrics.membership_config.log_id() == committed {
+                    return Ok(());
+                }
+                if metrics.current_leader != Some(self.peers.identity.party.node) {
+                    return Err(ControlError::NoLeader);
+                }
+            }
+            if metrics.changed().await.is_err() {
+                return Err(ControlError::Unknown);
+            }
         }
     }
 

@@ -87,6 +87,7 @@ impl Node {
             barrier: RwLock::new(Some(reads)),
             fresh_at: Mutex::new(None),
             seen: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
         });
         own.set(Arc::downgrade(&inner))
             .expect("it is set once, here");

@@ -275,6 +275,31 @@ async fn members_come_and_go_and_a_removed_id_never_returns() {
     assert!(matches!(back, Err(ControlError::Refused(_))), "{back:?}");
 }
 
+/// Consensus takes one change at a time and refuses the next. Who asks again because no answer came, or asks for
+/// something else meanwhile, need not know.
+#[tokio::test(start_paused = true)]
+async fn changes_of_the_membership_wait_for_each_other() {
+    seed_this_thread(28);
+    let mut cluster = Cluster::new(3, Tuning::default()).await;
+    cluster.propose(1, "desk=before").await;
+    cluster.start(4).await;
+    cluster.start(5).await;
+    let nodes = &cluster.nodes;
+    let (first, again, other) = tokio::join!(
+        nodes[&1].add_node(4, place(4)),
+        nodes[&2].add_node(4, place(4)),
+        nodes[&3].add_node(5, place(5)),
+    );
+    assert_eq!((first, again, other), (Ok(()), Ok(()), Ok(())));
+    cluster.converge().await;
+    let leader = cluster.leader().await;
+    let status = cluster.nodes[&leader].status();
+    assert_eq!(
+        status.members.iter().filter(|member| member.voter).count(),
+        5
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wiped_disk_is_refused_under_its_old_id() {
     seed_this_thread(10);
