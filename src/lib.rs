@@ -3,7 +3,6 @@
 //! ARCHITECTURE.md, beside Cargo.toml, is the map: what each module is for, the way of one booking through them, and what
 //! must always be true.
 
-pub mod booking;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -14,3 +13,5 @@ pub mod load;
 pub mod node;
 pub mod replica;
 pub mod service;
+
+pub use mesto_booking as booking;

@@ -29,8 +29,12 @@ macro_rules! id {
             /// What the text form starts with.
             pub const PREFIX: &'static str = $prefix;
 
-            /// The id of the `ordinal`-th thing of this kind made by the log entry at `index`.
-            pub(crate) fn assigned(index: u64, ordinal: u16) -> Self {
+            /// The id of what the log entry at `index` made as its `ordinal`-th thing, counted from 0 over all kinds.
+            ///
+            /// # Panics
+            /// The index has more than 48 bits, which no log reaches.
+            #[must_use]
+            pub fn assigned(index: u64, ordinal: u16) -> Self {
                 Self(number(index, ordinal))
             }
 

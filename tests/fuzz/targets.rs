@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Target;
 
-const GOLDEN: &str = include_str!("../golden/booking.txt");
+const GOLDEN: &str = include_str!("../../src/booking/tests/golden/booking.txt");
 const CONFIGURATION: &str = include_str!("../../cluster.toml");
 const SECRET: &[u8] = b"a secret of thirty-two bytes, ok";
 const NOW_S: u64 = 1_800_000_000;

@@ -1,12 +1,12 @@
 //! Accounts: registering, changing, barring, erasing.
 
 use super::{Entry, check_version};
-use crate::booking::account::{Credential, Role, User, UserStatus};
-use crate::booking::ids::{SessionId, UserId};
-use crate::booking::keys;
-use crate::booking::reply::{Kind, Outcome, Refusal};
-use crate::booking::secret::PasswordHash;
-use crate::booking::text::{DisplayName, Email};
+use crate::account::{Credential, Role, User, UserStatus};
+use crate::ids::{SessionId, UserId};
+use crate::keys;
+use crate::reply::{Kind, Outcome, Refusal};
+use crate::secret::PasswordHash;
+use crate::text::{DisplayName, Email};
 
 /// The most upcoming bookings that erasing an account cancels in one entry.
 const MAX_CANCELLED_BY_ERASURE: usize = 500;

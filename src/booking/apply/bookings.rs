@@ -2,15 +2,15 @@
 
 use super::rules::{MAX_BOOKING_MS, Place, Wish, check_coherent, check_slots};
 use super::{Entry, check_version};
-use crate::booking::command::{Actor, ImportRow, MAX_IMPORT_ROWS, Placement};
-use crate::booking::ids::{BookingId, DeskId, SpaceId, UserId};
-use crate::booking::instant::Interval;
-use crate::booking::keys;
-use crate::booking::keys::desk_sheet::Taken;
-use crate::booking::keys::user_sheet::Stay;
-use crate::booking::layout::Desk;
-use crate::booking::reply::{Invalid, Kind, MAX_IMPORT_REFUSALS, Outcome, Refusal};
-use crate::booking::reservation::{Booking, EventKind};
+use crate::command::{Actor, ImportRow, MAX_IMPORT_ROWS, Placement};
+use crate::ids::{BookingId, DeskId, SpaceId, UserId};
+use crate::instant::Interval;
+use crate::keys;
+use crate::keys::desk_sheet::Taken;
+use crate::keys::user_sheet::Stay;
+use crate::layout::Desk;
+use crate::reply::{Invalid, Kind, MAX_IMPORT_REFUSALS, Outcome, Refusal};
+use crate::reservation::{Booking, EventKind};
 
 /// The most UTC days that a booking touches: seven whole ones, and one more if it starts within one.
 const MAX_SHEETS_PER_BOOKING: usize = 8;

@@ -2,11 +2,11 @@
 //! right that was taken away is gone, whatever an access token still says.
 
 use super::Entry;
-use crate::booking::account::{User, UserStatus};
-use crate::booking::command::Actor;
-use crate::booking::ids::UserId;
-use crate::booking::keys;
-use crate::booking::reply::{Kind, Refusal};
+use crate::account::{User, UserStatus};
+use crate::command::Actor;
+use crate::ids::UserId;
+use crate::keys;
+use crate::reply::{Kind, Refusal};
 
 /// On whose behalf the caller may act.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! Telling those who look at a space what happened, and forgetting what is too old to tell.
 
 use super::Entry;
-use crate::booking::ids::SpaceId;
-use crate::booking::instant::HOUR_MS;
-use crate::booking::keys;
-use crate::booking::reservation::{Event, EventKind};
+use crate::ids::SpaceId;
+use crate::instant::HOUR_MS;
+use crate::keys;
+use crate::reservation::{Event, EventKind};
 
 /// How long events are kept at least, in milliseconds. They stay longer where nothing new happens.
 pub(crate) const EVENT_RETENTION_MS: u64 = 72 * HOUR_MS;

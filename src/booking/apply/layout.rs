@@ -1,16 +1,16 @@
 //! Laying out spaces, halls and desks.
 
 use super::{Entry, check_version};
-use crate::booking::command::MAX_DESKS_PER_COMMAND;
-use crate::booking::ids::{DeskId, HallId, SpaceId, ZoneId};
-use crate::booking::keys;
-use crate::booking::layout::{
+use crate::command::MAX_DESKS_PER_COMMAND;
+use crate::ids::{DeskId, HallId, SpaceId, ZoneId};
+use crate::keys;
+use crate::layout::{
     Desk, DeskDraft, Hall, HallDraft, MAX_DESKS_PER_HALL, MAX_HALLS_PER_SPACE, Space, SpaceDetails,
     Zone, ZoneDraft,
 };
-use crate::booking::reply::{Invalid, Kind, Outcome, Refusal};
-use crate::booking::reservation::EventKind;
-use crate::booking::text::Label;
+use crate::reply::{Invalid, Kind, Outcome, Refusal};
+use crate::reservation::EventKind;
+use crate::text::Label;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most spaces.

@@ -11,13 +11,13 @@
 //! ```
 
 use super::Entry;
-use crate::booking::command::{GridRefusal, Placement};
-use crate::booking::ids::{BookingId, DeskId, UserId};
-use crate::booking::instant::{DAY_MS, HOUR_MS, Interval, MINUTE_MS};
-use crate::booking::keys;
-use crate::booking::keys::user_sheet::Stay;
-use crate::booking::layout::{Desk, MAX_DAYS_AHEAD, Space};
-use crate::booking::reply::{Kind, Quota, Refusal};
+use crate::command::{GridRefusal, Placement};
+use crate::ids::{BookingId, DeskId, UserId};
+use crate::instant::{DAY_MS, HOUR_MS, Interval, MINUTE_MS};
+use crate::keys;
+use crate::keys::user_sheet::Stay;
+use crate::layout::{Desk, MAX_DAYS_AHEAD, Space};
+use crate::reply::{Kind, Quota, Refusal};
 
 /// The shortest booking, in milliseconds: what bounds the length of a sheet. No slot is as short.
 pub(super) const MIN_BOOKING_MS: u64 = 10 * MINUTE_MS;

@@ -1,13 +1,13 @@
 //! Sessions and the keys that sign access tokens.
 
 use super::{Entry, check_version};
-use crate::booking::MAX_SESSION_TTL_MS;
-use crate::booking::account::{Session, SigningKey};
-use crate::booking::command::Actor;
-use crate::booking::ids::{KeyId, SessionId, UserId};
-use crate::booking::keys;
-use crate::booking::reply::{Invalid, Kind, Outcome, Refusal};
-use crate::booking::secret::{KeySecret, TokenHash};
+use crate::MAX_SESSION_TTL_MS;
+use crate::account::{Session, SigningKey};
+use crate::command::Actor;
+use crate::ids::{KeyId, SessionId, UserId};
+use crate::keys;
+use crate::reply::{Invalid, Kind, Outcome, Refusal};
+use crate::secret::{KeySecret, TokenHash};
 
 /// The most sessions of one user; opening one more closes the oldest.
 const MAX_SESSIONS_PER_USER: usize = 200;

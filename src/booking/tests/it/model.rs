@@ -3,14 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use crate::booking_world::week_of;
-use mesto::booking::command::GridRefusal;
-use mesto::booking::ids::{BookingId, DeskId, HallId, SpaceId, UserId};
-use mesto::booking::instant::{DAY_MS, HOUR_MS, MINUTE_MS};
-use mesto::booking::layout::Rules;
-use mesto::booking::reply::{Kind, Quota};
-use mesto::booking::reservation::Booking;
-use mesto::booking::{Actor, Instant, Placement, Refusal};
+use crate::world::week_of;
+use mesto_booking::command::GridRefusal;
+use mesto_booking::ids::{BookingId, DeskId, HallId, SpaceId, UserId};
+use mesto_booking::instant::{DAY_MS, HOUR_MS, MINUTE_MS};
+use mesto_booking::layout::Rules;
+use mesto_booking::reply::{Kind, Quota};
+use mesto_booking::reservation::Booking;
+use mesto_booking::{Actor, Instant, Placement, Refusal};
 
 /// The rules of the contract over plain lists.
 pub(crate) struct Model {

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use crate::booking_world::World;
-use mesto::booking::account::{Role, UserStatus};
-use mesto::booking::command::Command;
-use mesto::booking::instant::{DAY_MS, MINUTE_MS};
-use mesto::booking::secret::{KeySecret, TokenHash};
-use mesto::booking::{Actor, Outcome, query};
+use crate::world::World;
+use mesto_booking::account::{Role, UserStatus};
+use mesto_booking::command::Command;
+use mesto_booking::instant::{DAY_MS, MINUTE_MS};
+use mesto_booking::secret::{KeySecret, TokenHash};
+use mesto_booking::{Actor, Outcome, query};
 
 /// The kind of the records that remember answers; they are forgotten in their own time.
 const ANSWERS: u8 = 0x40;

@@ -19,6 +19,9 @@
 //! - Values are valid by construction: whatever has one of these types has passed its checks,
 //!   also when it came out of bytes.
 //!
+//! It is a package of its own so that this is enforced by what it depends on (see its `Cargo.toml`), and so that it builds
+//! and is tested alone, in seconds.
+//!
 //! Deliberately absent: Raft, the store's engine, HTTP, clocks, randomness, time-zone data, any
 //! configuration of a node, unordered maps. Local time is worked out by the proposer and arrives
 //! as a [`Placement`]. That a booking is past is computed when it is read: the passing of time

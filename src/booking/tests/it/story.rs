@@ -2,15 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use crate::booking_world::{World, desk_draft, hall_draft, moment, space_details};
-use mesto::booking::account::Role;
-use mesto::booking::command::{Command, Grid, GridRefusal, ImportRow};
-use mesto::booking::ids::{BookingId, DeskId, HallId, KeyId, SessionId, SpaceId, UserId, ZoneId};
-use mesto::booking::instant::HOUR_MS;
-use mesto::booking::layout::{Point, SpaceDetails, ZoneDraft};
-use mesto::booking::secret::{KeySecret, PasswordHash, TokenHash};
-use mesto::booking::text::Email;
-use mesto::booking::{Actor, DedupKey, Instant, Interval, Outcome, Placement, Reply, query};
+use crate::world::{World, desk_draft, hall_draft, moment, space_details};
+use mesto_booking::account::Role;
+use mesto_booking::command::{Command, Grid, GridRefusal, ImportRow};
+use mesto_booking::ids::{BookingId, DeskId, HallId, KeyId, SessionId, SpaceId, UserId, ZoneId};
+use mesto_booking::instant::HOUR_MS;
+use mesto_booking::layout::{Point, SpaceDetails, ZoneDraft};
+use mesto_booking::secret::{KeySecret, PasswordHash, TokenHash};
+use mesto_booking::text::Email;
+use mesto_booking::{Actor, DedupKey, Instant, Interval, Outcome, Placement, Reply, query};
 use std::collections::BTreeMap;
 
 /// A world, and the names that its things have in the story.

@@ -2,18 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use crate::booking_world::{World, desk_draft, hall_draft, moment, space_details};
-use mesto::booking::calendar::{Closure, LocalDate, Opening, OpeningHours};
-use mesto::booking::command::{Command, ImportRow};
-use mesto::booking::ids::{DeskId, UserId};
-use mesto::booking::instant::{DAY_MS, MINUTE_MS};
-use mesto::booking::layout::{
+use crate::world::{World, desk_draft, hall_draft, moment, space_details};
+use mesto_booking::calendar::{Closure, LocalDate, Opening, OpeningHours};
+use mesto_booking::command::{Command, ImportRow};
+use mesto_booking::ids::{DeskId, UserId};
+use mesto_booking::instant::{DAY_MS, MINUTE_MS};
+use mesto_booking::layout::{
     MAX_CLOSURES, MAX_DESKS_PER_HALL, MAX_FEATURES, MAX_HALLS_PER_SPACE, MAX_PLAN_LABELS,
     MAX_WALLS, MAX_ZONES, PlanLabel, Point, Wall, ZoneDraft,
 };
-use mesto::booking::reply::{Invalid, MAX_IMPORT_REFUSALS};
-use mesto::booking::secret::{PasswordHash, TokenHash};
-use mesto::booking::{Actor, Interval, Outcome, Refusal, Store, query};
+use mesto_booking::reply::{Invalid, MAX_IMPORT_REFUSALS};
+use mesto_booking::secret::{PasswordHash, TokenHash};
+use mesto_booking::{Actor, Interval, Outcome, Refusal, Store, query};
 
 const MAX_VALUE_BYTES: usize = 7 * 1024;
 
@@ -506,7 +506,7 @@ fn forgetting_keeps_up_with_remembering() {
                     .scan(
                         &[0x40, 1],
                         &[0x40, 2],
-                        mesto::booking::Order::Ascending,
+                        mesto_booking::Order::Ascending,
                         usize::MAX,
                     )
                     .len(),

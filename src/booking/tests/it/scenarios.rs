@@ -1,4 +1,4 @@
-//! Scenarios: `tests/scripts/booking/*.txt`, stories that read without Rust.
+//! Scenarios: `tests/scripts/*.txt`, stories that read without Rust.
 //!
 //! A `#` line is a comment. A line at the margin is a command. The indented lines under it are
 //! the answer that it must get, word for word. Times are `HH:MM` on day 1, a Monday, or `3T09:00`
@@ -6,13 +6,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use crate::booking_story::Story;
+use crate::story::Story;
 use std::fmt::Write as _;
 use std::path::Path;
 
 #[test]
 fn every_booking_scenario_is_answered_as_written() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/booking");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
     let mut files: Vec<_> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{} cannot be read: {error}", folder.display()))
         .map(|entry| entry.unwrap().path())

@@ -2,14 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use crate::booking_story::{Line, Story};
-use crate::booking_world::moment;
-use mesto::booking::account::Role;
-use mesto::booking::ids::SessionId;
-use mesto::booking::instant::{DAY_MS, MINUTE_MS};
-use mesto::booking::reply::Quota;
-use mesto::booking::reservation::{Booking, BookingStatus, EventKind};
-use mesto::booking::{Instant, Interval, Outcome, Refusal, Reply, query};
+use crate::story::{Line, Story};
+use crate::world::moment;
+use mesto_booking::account::Role;
+use mesto_booking::ids::SessionId;
+use mesto_booking::instant::{DAY_MS, MINUTE_MS};
+use mesto_booking::reply::Quota;
+use mesto_booking::reservation::{Booking, BookingStatus, EventKind};
+use mesto_booking::{Instant, Interval, Outcome, Refusal, Reply, query};
 use std::fmt::Write as _;
 
 impl Story {

@@ -3,13 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use mesto::booking::calendar::{Opening, OpeningHours};
-use mesto::booking::command::{Command, Grid};
-use mesto::booking::ids::{DeskId, HallId, SpaceId, UserId, ZoneId};
-use mesto::booking::instant::{DAY_MS, MINUTE_MS};
-use mesto::booking::layout::{DeskDraft, HallDraft, Plan, Point, Rules, Space, SpaceDetails};
-use mesto::booking::secret::PasswordHash;
-use mesto::booking::{
+use mesto_booking::calendar::{Opening, OpeningHours};
+use mesto_booking::command::{Command, Grid};
+use mesto_booking::ids::{DeskId, HallId, SpaceId, UserId, ZoneId};
+use mesto_booking::instant::{DAY_MS, MINUTE_MS};
+use mesto_booking::layout::{DeskDraft, HallDraft, Plan, Point, Rules, Space, SpaceDetails};
+use mesto_booking::secret::PasswordHash;
+use mesto_booking::{
     Actor, DedupKey, Envelope, Fingerprint, Instant, Interval, MemoryStore, Outcome, Placement,
     Reply, Stamp, apply, decode_reply, query,
 };

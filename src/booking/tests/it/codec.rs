@@ -7,17 +7,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use crate::booking_world::{World, hall_draft, moment, space_details};
-use mesto::booking::account::Role;
-use mesto::booking::calendar::Closure;
-use mesto::booking::codec::{self, DecodeError};
-use mesto::booking::command::{Command, Grid, GridRefusal, ImportRow, MAX_COMMAND_BYTES};
-use mesto::booking::ids::{BookingId, DeskId, HallId, KeyId, SessionId, SpaceId, UserId, ZoneId};
-use mesto::booking::layout::{DeskDraft, PlanLabel, Point, Wall, ZoneDraft};
-use mesto::booking::reply::{Invalid, Kind, Quota};
-use mesto::booking::reservation::Booking;
-use mesto::booking::secret::{KeySecret, PasswordHash, TokenHash};
-use mesto::booking::{
+use crate::world::{World, hall_draft, moment, space_details};
+use mesto_booking::account::Role;
+use mesto_booking::calendar::Closure;
+use mesto_booking::codec::{self, DecodeError};
+use mesto_booking::command::{Command, Grid, GridRefusal, ImportRow, MAX_COMMAND_BYTES};
+use mesto_booking::ids::{BookingId, DeskId, HallId, KeyId, SessionId, SpaceId, UserId, ZoneId};
+use mesto_booking::layout::{DeskDraft, PlanLabel, Point, Wall, ZoneDraft};
+use mesto_booking::reply::{Invalid, Kind, Quota};
+use mesto_booking::reservation::Booking;
+use mesto_booking::secret::{KeySecret, PasswordHash, TokenHash};
+use mesto_booking::{
     Actor, DedupKey, Envelope, Fingerprint, Instant, Interval, MemoryStore, Outcome, Placement,
     Refusal, Reply, Stamp, StoreMut, apply, decode_reply, query,
 };
@@ -547,15 +547,15 @@ fn values_check_themselves_when_decoded() {
     assert!(!refused(codec::encode(&(5u64, 6u64))));
     let email = codec::encode(&"Anna@example.com\n");
     assert_eq!(
-        codec::decode::<mesto::booking::text::Email>(&email)
+        codec::decode::<mesto_booking::text::Email>(&email)
             .unwrap()
             .as_str(),
         "anna@example.com"
     );
     let email = codec::encode(&"anna");
-    assert!(codec::decode::<mesto::booking::text::Email>(&email).is_err());
+    assert!(codec::decode::<mesto_booking::text::Email>(&email).is_err());
     assert!(
-        codec::decode::<mesto::booking::calendar::LocalDate>(&codec::encode(&(2023u16, 2u8, 29u8)))
+        codec::decode::<mesto_booking::calendar::LocalDate>(&codec::encode(&(2023u16, 2u8, 29u8)))
             .is_err()
     );
     assert_eq!(

@@ -7,15 +7,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use crate::booking_model::Model;
-use crate::booking_world::{World, moment};
-use mesto::booking::account::Role;
-use mesto::booking::command::{Command, Grid, GridRefusal};
-use mesto::booking::ids::{BookingId, DeskId, HallId, UserId};
-use mesto::booking::instant::{DAY_MS, MINUTE_MS};
-use mesto::booking::layout::Rules;
-use mesto::booking::reservation::{Booking, BookingStatus};
-use mesto::booking::{
+use crate::model::Model;
+use crate::world::{World, moment};
+use mesto_booking::account::Role;
+use mesto_booking::command::{Command, Grid, GridRefusal};
+use mesto_booking::ids::{BookingId, DeskId, HallId, UserId};
+use mesto_booking::instant::{DAY_MS, MINUTE_MS};
+use mesto_booking::layout::Rules;
+use mesto_booking::reservation::{Booking, BookingStatus};
+use mesto_booking::{
     Actor, DedupKey, Envelope, Fingerprint, Instant, Interval, MemoryStore, Outcome, Placement,
     Refusal, Stamp, apply, decode_reply, query,
 };
