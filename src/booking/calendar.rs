@@ -271,6 +271,23 @@ mod tests {
     }
 
     #[test]
+    fn a_date_has_its_parts_and_shows_itself() {
+        let date = LocalDate::new(2024, 10, 7).unwrap();
+        assert_eq!((date.year(), date.month(), date.day()), (2024, 10, 7));
+        assert_eq!(format!("{date} {date:?}"), "2024-10-07 2024-10-07");
+    }
+
+    #[test]
+    fn a_week_knows_when_each_of_its_days_opens() {
+        let mut days: [Vec<Opening>; 7] = Default::default();
+        days[6] = vec![Opening::new(600, 1440).unwrap()];
+        let hours = OpeningHours::new(days).unwrap();
+        let sunday = hours.of_weekday(6)[0];
+        assert_eq!((sunday.opens_minute(), sunday.closes_minute()), (600, 1440));
+        assert!(hours.of_weekday(0).is_empty() && hours.of_weekday(7).is_empty());
+    }
+
+    #[test]
     fn openings_are_in_order_and_apart() {
         let opening = |from, to| Opening::new(from, to).unwrap();
         assert!(OpeningHours::daily(&[opening(0, 600), opening(600, 1440)]).is_ok());

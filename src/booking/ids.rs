@@ -166,6 +166,21 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_the_index_and_the_ordinal() {
+        let id = DeskId::assigned(3, 2);
+        assert_eq!(id.number(), 0x3_0002);
+        assert_eq!(DeskId::from_number(0x3_0002), id);
+        assert_eq!(format!("{id:?}"), id.to_string());
+        assert_eq!(DeskId::assigned((1 << 48) - 1, 1).number(), !0xfffe);
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond 48 bits")]
+    fn an_index_that_fits_no_id_is_not_cut_off() {
+        let _ = DeskId::assigned(1 << 48, 0);
+    }
+
+    #[test]
     fn anything_but_the_one_text_is_refused() {
         for text in [
             "",

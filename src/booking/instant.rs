@@ -233,4 +233,23 @@ mod tests {
         assert_eq!(Instant::MAX.day().number(), 2_932_896);
         assert_eq!(Instant::EPOCH.minus_ms(1), Instant::EPOCH);
     }
+
+    #[test]
+    fn moments_and_days_are_counted_from_the_epoch() {
+        let moment = Instant::EPOCH.plus_ms(DAY_MS + 5);
+        assert_eq!(
+            (moment.as_ms(), u64::from(moment)),
+            (DAY_MS + 5, DAY_MS + 5)
+        );
+        assert_eq!(moment.minus_ms(5), Instant::from(DAY_MS));
+        assert_eq!(moment.ms_since(Instant::from_ms(5)), DAY_MS);
+        assert_eq!(Instant::EPOCH.ms_since(moment), 0);
+        assert_eq!(moment.day().next(), UtcDay::from_number(2));
+        let span = interval(5, 15);
+        assert_eq!((span.starts().as_ms(), span.ends().as_ms()), (5, 15));
+        assert_eq!(
+            (span.length_ms(), format!("{span:?}")),
+            (10, "[5, 15)".to_owned())
+        );
+    }
 }

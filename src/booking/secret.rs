@@ -122,6 +122,15 @@ mod tests {
     }
 
     #[test]
+    fn what_verifies_and_signs_gets_what_was_put_in() {
+        let longest = format!("${}", "a".repeat(PasswordHash::MAX_BYTES - 1));
+        let hash = PasswordHash::new(longest.clone()).unwrap();
+        assert_eq!(hash.expose(), longest);
+        assert_eq!(TokenHash::new([7; 32]).expose(), &[7; 32]);
+        assert_eq!(KeySecret::new([8; 32]).expose(), &[8; 32]);
+    }
+
+    #[test]
     fn a_plain_password_is_not_taken_for_a_hash() {
         assert!(PasswordHash::new("hunter2".to_owned()).is_err());
         assert!(PasswordHash::new("$with space".to_owned()).is_err());

@@ -89,3 +89,33 @@ impl StoreMut for MemoryStore {
         self.map.remove(key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(from: &[u8], to: &[u8], order: Order, limit: usize) -> Vec<u8> {
+        let mut store = MemoryStore::new();
+        for key in 1..=5 {
+            store.put(&[key], vec![key * 10]);
+        }
+        store.delete(&[3]);
+        store.delete(&[3]);
+        let pairs = store.scan(from, to, order, limit);
+        assert!(pairs.iter().all(|(key, value)| value[0] == key[0] * 10));
+        pairs.into_iter().map(|(key, _)| key[0]).collect()
+    }
+
+    #[test]
+    fn a_scan_is_half_open_ordered_and_bounded() {
+        use Order::{Ascending, Descending};
+        assert_eq!(keys(&[], &[], Ascending, 9), [1, 2, 4, 5]);
+        assert_eq!(keys(&[2], &[5], Ascending, 9), [2, 4]);
+        assert_eq!(keys(&[2], &[5], Descending, 1), [4]);
+        assert_eq!(keys(&[2], &[], Descending, 2), [5, 4]);
+        assert_eq!(keys(&[2], &[], Ascending, 0), [0; 0]);
+        // A range that ends where it begins, or before, holds nothing.
+        assert_eq!(keys(&[2], &[2], Ascending, 9), [0; 0]);
+        assert_eq!(keys(&[4], &[2], Descending, 9), [0; 0]);
+    }
+}

@@ -224,6 +224,24 @@ mod tests {
     }
 
     #[test]
+    fn the_parts_of_an_email_have_lengths_of_their_own() {
+        let email = |local: usize, host: usize| {
+            let text = format!("{}@{}.com", "a".repeat(local), "b".repeat(host));
+            text.parse::<Email>()
+        };
+        assert!(email(64, 63).is_ok());
+        assert_eq!(email(65, 63), Err(TextError::Malformed));
+        assert_eq!(email(64, 64), Err(TextError::Malformed));
+    }
+
+    #[test]
+    fn a_text_shows_itself() {
+        let label: Label = "A-12".parse().unwrap();
+        assert_eq!(format!("{label} {label:?}"), "A-12 \"A-12\"");
+        assert_eq!(String::from(label), "A-12");
+    }
+
+    #[test]
     fn names_are_trimmed_bounded_and_visible() {
         assert_eq!(
             "  Тихая зона ".parse::<Name>().unwrap().as_str(),

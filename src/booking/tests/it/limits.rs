@@ -4,14 +4,15 @@
 
 use crate::world::{World, desk_draft, hall_draft, moment, space_details};
 use mesto_booking::calendar::{Closure, LocalDate, Opening, OpeningHours};
-use mesto_booking::command::{Command, ImportRow};
-use mesto_booking::ids::{DeskId, UserId};
+use mesto_booking::command::{Command, ImportRow, MAX_IMPORT_ROWS};
+use mesto_booking::ids::{DeskId, SpaceId, UserId};
 use mesto_booking::instant::{DAY_MS, MINUTE_MS};
 use mesto_booking::layout::{
-    MAX_CLOSURES, MAX_DESKS_PER_HALL, MAX_FEATURES, MAX_HALLS_PER_SPACE, MAX_PLAN_LABELS,
-    MAX_WALLS, MAX_ZONES, PlanLabel, Point, Wall, ZoneDraft,
+    DeskDraft, MAX_CLOSURES, MAX_DAYS_AHEAD, MAX_DESKS_PER_HALL, MAX_FEATURES, MAX_HALLS_PER_SPACE,
+    MAX_PLAN_LABELS, MAX_WALLS, MAX_ZONES, PlanLabel, Point, Wall, ZoneDraft,
 };
-use mesto_booking::reply::{Invalid, MAX_IMPORT_REFUSALS};
+use mesto_booking::reply::{Invalid, Kind, MAX_IMPORT_REFUSALS, Quota};
+use mesto_booking::reservation::BookingStatus;
 use mesto_booking::secret::{PasswordHash, TokenHash};
 use mesto_booking::{Actor, Interval, Outcome, Refusal, Store, query};
 
@@ -170,6 +171,96 @@ fn erasing_cancels_five_hundred_bookings_at_a_time() {
     assert!(first.iter().all(|event| event.index == world.index - 3));
 }
 
+/// Brings bookings in, a page after the other.
+fn import(world: &mut World, space: SpaceId, rows: &[ImportRow]) {
+    for page in rows.chunks(MAX_IMPORT_ROWS) {
+        let rows = page.to_vec();
+        let command = Command::ImportBookings {
+            space,
+            schedule_revision: 1,
+            rows,
+        };
+        match world.must(Actor::Operator, command) {
+            Outcome::Imported { refused: 0, .. } => {}
+            other => panic!("importing answered {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn erasing_finds_bookings_however_many_days_they_fill() {
+    let mut world = World::new();
+    let (user, desk) = (world.register("anna"), one_desk(&mut world));
+    let space = query::desk(&world.store, desk).unwrap().space;
+    // A week from noon to noon touches eight days; the next one begins on a day of its own.
+    let week = |n: u64| ImportRow {
+        user,
+        desk,
+        interval: Interval::new(moment(1 + 8 * n, 12 * 60), moment(1 + 8 * n + 7, 12 * 60))
+            .unwrap(),
+        slots: 7 * 24,
+    };
+    let rows: Vec<ImportRow> = (0..502).map(week).collect();
+    import(&mut world, space, &rows);
+    world.now = moment(1, 13 * 60);
+    let mut erase = || world.must(Actor::System, Command::DeleteUser { user });
+    // The first has begun, and stays.
+    let erased = |bookings_cancelled, more| Outcome::Erased {
+        bookings_cancelled,
+        more,
+    };
+    assert_eq!(erase(), erased(500, true));
+    assert_eq!(erase(), erased(1, false));
+}
+
+#[test]
+fn a_booking_on_every_day_ahead_counts_and_is_listed() {
+    let mut world = World::new();
+    let user = world.register("anna");
+    let space = world.make_space("nevsky", |details| {
+        details.rules.days_ahead = MAX_DAYS_AHEAD;
+        details.rules.open_bookings_per_user = Some(MAX_DAYS_AHEAD);
+    });
+    let hall = world.make_hall(space, "main");
+    let desk = world.make_desks(hall, &["A-1"])[0];
+    let hour = |day: u64, hour: u64| {
+        Interval::new(moment(day, hour * 60), moment(day, (hour + 1) * 60)).unwrap()
+    };
+    let days = u64::from(MAX_DAYS_AHEAD);
+    let row = |day: u64| ImportRow {
+        user,
+        desk,
+        interval: hour(day, 10),
+        slots: 1,
+    };
+    let rows: Vec<ImportRow> = (2..2 + days).map(row).collect();
+    import(&mut world, space, &rows);
+
+    let placement = world.place(desk, hour(2, 12));
+    let one_more = Command::CreateBooking {
+        for_user: None,
+        desk,
+        placement,
+    };
+    assert_eq!(
+        world.submit(Actor::Member(user), one_more).result,
+        Err(Refusal::QuotaExceeded(Quota::OpenBookings {
+            max: MAX_DAYS_AHEAD
+        }))
+    );
+    let (mut listed, mut before) = (0, None);
+    loop {
+        let active = Some(BookingStatus::Active);
+        let page = query::bookings_of_user(&world.store, user, active, before, 100, world.now);
+        listed += page.items.len();
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, usize::from(MAX_DAYS_AHEAD));
+}
+
 #[test]
 fn imports_come_in_bounded_pages_and_answers() {
     let mut world = World::new();
@@ -239,6 +330,10 @@ fn the_largest_space_fits_the_store() {
     };
     world.must(Actor::Operator, put(details.clone()));
     assert!(largest_value(&world) <= MAX_VALUE_BYTES);
+    let mut twice = details.clone();
+    twice.closures[1].date = twice.closures[0].date;
+    let reply = world.submit(Actor::Operator, put(twice));
+    assert_eq!(reply.result, Err(Refusal::Invalid(Invalid::Closures)));
     details.closures.push(Closure {
         date: "2030-01-01".parse().unwrap(),
         reason: None,
@@ -557,4 +652,39 @@ fn a_zone_keeps_its_id_under_another_name_and_is_named_once() {
     );
     let twice = put(vec![zone(id, "silent"), zone(id, "loud")]);
     assert_eq!(twice, Err(Refusal::Invalid(Invalid::Zones)));
+}
+
+#[test]
+fn a_desk_changes_under_its_id_and_stays_in_its_hall() {
+    let mut world = World::new();
+    let space = world.make_space("nevsky", |_| {});
+    let (main, attic) = (
+        world.make_hall(space, "main"),
+        world.make_hall(space, "attic"),
+    );
+    let desks = world.make_desks(main, &["A-1", "A-2"]);
+    let draft = |id, label: &str| DeskDraft {
+        id: Some(id),
+        rotation_degrees: 90,
+        ..desk_draft(label, None, Point { x: 7, y: 8 })
+    };
+    let mut put = |hall, desks| {
+        world
+            .submit(Actor::Operator, Command::PutDesks { hall, desks })
+            .result
+    };
+    // They swap their labels.
+    let swapped = put(main, vec![draft(desks[0], "A-2"), draft(desks[1], "A-1")]);
+    assert_eq!(swapped, Ok(Outcome::Desks(desks.clone())));
+    let twice = put(main, vec![draft(desks[0], "B-1"), draft(desks[0], "B-2")]);
+    assert_eq!(twice, Err(Refusal::Invalid(Invalid::DeskCount)));
+    let elsewhere = put(attic, vec![draft(desks[0], "B-1")]);
+    assert_eq!(elsewhere, Err(Refusal::NotFound(Kind::Desk)));
+    let desk = query::desk(&world.store, desks[0]).unwrap();
+    assert_eq!(
+        (desk.label.as_str(), desk.at),
+        ("A-2", Point { x: 7, y: 8 })
+    );
+    assert_eq!((desk.rotation_degrees, desk.version), (90, 2));
+    assert_eq!(query::totals(&world.store).desks, 2);
 }

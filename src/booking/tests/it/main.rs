@@ -5,6 +5,7 @@ mod erasure;
 mod limits;
 mod model;
 mod properties;
+mod queries;
 mod scenarios;
 mod shown;
 mod story;
