@@ -421,6 +421,17 @@ mod tests {
         }
     }
 
+    /// Only a lock that is held a moment longer is waited for.
+    #[test]
+    fn what_cannot_be_opened_is_reported_at_once() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir(root.path().join("db")).expect("a directory where the file should be");
+        let began = Instant::now();
+        let opened = SledEngine::open(root.path(), 1024 * 1024);
+        assert!(matches!(opened, Err(StorageError::Io { .. })));
+        assert!(began.elapsed() < LOCK_PATIENCE);
+    }
+
     #[test]
     fn a_finished_batch_stays() {
         let root = tempfile::tempdir().expect("a temporary directory");

@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 
 const SMALL_SEGMENT_BYTES: u32 = 4096;
 
@@ -255,6 +257,63 @@ fn space_is_bounded_and_facts_outlive_their_segments() {
     assert!(journal.inner.lock().active > 100, "segments took turns");
 }
 
+/// A sync need not write the file's length: it stays what it is for many writes.
+#[test]
+fn a_segment_is_longer_than_what_is_written_to_it() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let journal = Journal::open_with(root.path(), 4 << 20).expect("it opens");
+    let mut lengths = Vec::new();
+    for key in 0..20 {
+        put(&journal, Tree::Log, &[key], &[key; 1000]);
+        journal.flush().expect("a flush succeeds");
+        lengths.push(journal.bytes_on_disk());
+    }
+    lengths.dedup();
+    assert_eq!(lengths.len(), 1, "{lengths:?}");
+    assert!(
+        (400 << 10..800 << 10).contains(&lengths[0]),
+        "some way ahead, not the whole segment: {lengths:?}"
+    );
+}
+
+/// A whole segment is used again as it is; a shorter one would have to grow once more, and goes.
+#[test]
+fn a_trimmed_segment_is_used_again_if_it_is_whole() {
+    let inode = |path: &Path| fs::metadata(path).map(|data| data.ino()).ok();
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let retired = root.path().join(RETIRED);
+    let journal = open(root.path());
+    let (first, _) = last_segment(root.path());
+    let first = inode(&first);
+    let fill = |from: u8| {
+        for key in from..from + 40 {
+            put(&journal, Tree::Log, &[key], &[key; 150]);
+        }
+    };
+    fill(0);
+    (0..40).for_each(|key| remove(&journal, Tree::Log, &[key]));
+    journal.flush().expect("a flush succeeds");
+    assert!(first.is_some() && inode(&retired) == first, "it is kept");
+    fill(40);
+    assert_eq!(inode(&retired), None, "its next turn has come");
+    let segments = recovery::list(root.path()).expect("a list");
+    assert!(segments.values().any(|path| inode(path) == first));
+    assert_eq!(all(&journal, Tree::Log).len(), 40);
+    drop(journal);
+
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let large = || Journal::open_with(root.path(), 1 << 20).expect("it opens");
+    let journal = large();
+    put(&journal, Tree::Log, b"short", b"value");
+    journal.flush().expect("a flush succeeds");
+    drop(journal);
+    let journal = large();
+    remove(&journal, Tree::Log, b"short");
+    journal.flush().expect("a flush succeeds");
+    let files = fs::read_dir(root.path()).expect("a list").count();
+    assert_eq!(files, 1, "the short one is gone");
+}
+
 /// The disk may show a segment again whose removal or renaming a power cut took back.
 #[test]
 fn a_trimmed_segment_that_comes_back_changes_nothing() {
@@ -295,6 +354,25 @@ fn a_trimmed_segment_that_comes_back_changes_nothing() {
             [(b"vote".to_vec(), b"term 7".to_vec())]
         );
     }
+}
+
+#[test]
+fn the_longest_key_and_value_are_read_again() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let (key, bytes) = (vec![7; MAX_KEY_BYTES], vec![8; MAX_VALUE_BYTES]);
+    let journal = Journal::open_with(root.path(), 1 << 20).expect("it opens");
+    put(&journal, Tree::Log, &key, &bytes);
+    put(&journal, Tree::Meta, &key, &bytes);
+    put(&journal, Tree::Log, b"empty", b"");
+    journal.flush().expect("a flush succeeds");
+    drop(journal);
+    let journal = Journal::open_with(root.path(), 1 << 20).expect("it opens");
+    let longest = (key, bytes);
+    assert_eq!(all(&journal, Tree::Meta), [longest.clone()]);
+    assert_eq!(
+        all(&journal, Tree::Log),
+        [longest, (b"empty".to_vec(), vec![])]
+    );
 }
 
 #[test]

@@ -120,6 +120,45 @@ fn a_moved_chunk_is_noticed() {
 }
 
 #[test]
+fn a_chunk_that_is_cut_off_anywhere_is_noticed() {
+    let disk = filled();
+    let (key, whole) = pairs(&disk, Tree::Log)[0].clone();
+    for length in 0..whole.len() {
+        let value = Value::try_from(whole[..length].to_vec()).expect("shorter than before");
+        disk.engine()
+            .insert(Tree::Log, &key, value)
+            .expect("an insert succeeds");
+        let opened = open_log(&disk);
+        assert!(
+            matches!(opened, Err(StorageError::Corruption { .. })),
+            "{length} bytes"
+        );
+    }
+}
+
+/// The checksum is right, and the chunk is still none that is ever written.
+#[test]
+fn whole_records_under_the_key_of_a_fragment_are_noticed() {
+    let disk = filled();
+    let (key, mut value) = pairs(&disk, Tree::Log)[0].clone();
+    let mut fragment = key.clone();
+    fragment[9] = 1;
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&fragment), &value[..2]);
+    let sum = crc32c::crc32c_append(sum, &value[6..]);
+    value[2..6].copy_from_slice(&sum.to_le_bytes());
+    let mut batch = Batch::default();
+    batch.delete(key);
+    batch.put(fragment, Value::try_from(value).expect("as long as before"));
+    disk.engine()
+        .write(Tree::Log, batch)
+        .expect("a batch is written");
+    let Err(error) = open_log(&disk) else {
+        panic!("it went unnoticed")
+    };
+    assert!(error.to_string().contains("unknown kind"), "{error}");
+}
+
+#[test]
 fn a_lost_beginning_is_noticed() {
     let disk = MemoryDisk::new();
     let (log, mut writer) = Log::open(disk.engine(), LogOptions::default()).expect("the log opens");

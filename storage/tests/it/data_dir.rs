@@ -138,6 +138,17 @@ fn a_database_that_vanished_or_was_swapped_is_refused() {
 
     fs::write(one.join("mesto.marker"), &id).expect("a file is written");
     drop(open(&one).expect("all is well again"));
+    for part in ["state", "journal"] {
+        let (here, aside) = (one.join("db").join(part), root.path().join("aside"));
+        fs::rename(&here, &aside).expect("a part is moved away");
+        let Err(error @ StorageError::Refused { .. }) = open(&one) else {
+            panic!("the {part} is gone")
+        };
+        let missing = format!("{} is missing", here.display());
+        assert!(error.to_string().contains(&missing), "{error}");
+        fs::rename(&aside, &here).expect("it is moved back");
+    }
+    drop(open(&one).expect("all is well again"));
     fs::remove_dir_all(one.join("db")).expect("the database is removed");
     assert!(
         matches!(open(&one), Err(StorageError::Refused { .. })),

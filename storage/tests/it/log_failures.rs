@@ -105,6 +105,12 @@ fn a_record_above_the_limit_is_refused() {
 }
 
 #[test]
+fn a_record_shows_its_length_and_not_its_bytes() {
+    let shown = format!("{:?}", record(7, b"secret".to_vec()));
+    assert_eq!(shown, "Record(7, 6 bytes)");
+}
+
+#[test]
 fn a_queue_above_its_limit_is_refused() {
     let disk = MemoryDisk::new();
     let options = LogOptions {

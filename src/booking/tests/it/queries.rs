@@ -4,7 +4,7 @@
 
 use crate::world::{World, desk_draft, moment};
 use mesto_booking::command::Command;
-use mesto_booking::instant::{DAY_MS, MINUTE_MS};
+use mesto_booking::instant::{DAY_MS, HOUR_MS, MINUTE_MS};
 use mesto_booking::layout::Point;
 use mesto_booking::query::MAX_PAGE_ITEMS;
 use mesto_booking::reservation::EventKind;
@@ -142,6 +142,27 @@ fn the_ends_of_a_space_s_events_are_found() {
     assert_eq!(newest.index, world.index - 1);
     assert_eq!(
         query::newest_event(&world.store, other).unwrap().index,
+        world.index
+    );
+}
+
+#[test]
+fn each_space_forgets_its_own_events() {
+    let mut world = World::new();
+    let spaces = ["nevsky", "moika"].map(|slug| world.make_space(slug, |_| {}));
+    let made = world.index;
+    world.make_hall(spaces[1], "main");
+    world.now = world.now.plus_ms(73 * HOUR_MS);
+    // What comes anew makes way for itself.
+    world.make_hall(spaces[1], "attic");
+    let floors = spaces.map(|space| query::event_floor(&world.store, space));
+    assert_eq!(floors, [0, made + 1]);
+    assert_eq!(
+        query::oldest_event(&world.store, spaces[0]).unwrap().index,
+        made - 1
+    );
+    assert_eq!(
+        query::oldest_event(&world.store, spaces[1]).unwrap().index,
         world.index
     );
 }
