@@ -83,10 +83,10 @@ mod tests {
             Err(CodecError::Malformed(_))
         ));
         let mut longer = bytes.clone();
-        longer.push(0);
+        longer.extend([0, 0]);
         assert!(matches!(
             decode::<(u64, Vec<u8>)>(&longer),
-            Err(CodecError::Trailing(1))
+            Err(CodecError::Trailing(2))
         ));
         let mut other = bytes;
         other[0] = 9;

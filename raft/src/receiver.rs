@@ -300,3 +300,22 @@ fn reply<T: Serialize, E>(answer: Result<T, E>) -> Result<Vec<u8>, Refusal> {
         .map(|value| codec::encode(&value))
         .map_err(|_| Refusal::NotRunning)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn complaints_are_held_back_for_a_while_and_counted() {
+        let complaints = Complaints::default();
+        assert_eq!(complaints.due(), Some(0));
+        assert_eq!(complaints.due(), None);
+        tokio::time::advance(Complaints::INTERVAL / 2).await;
+        assert_eq!(complaints.due(), None);
+        tokio::time::advance(Complaints::INTERVAL / 2).await;
+        assert_eq!(complaints.due(), Some(2));
+        assert_eq!(complaints.due(), None);
+        tokio::time::advance(Complaints::INTERVAL).await;
+        assert_eq!(complaints.due(), Some(1));
+    }
+}

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use mesto_storage::MemoryDisk;
 
 use super::harness::{Cluster, place};
-use crate::node::{ControlError, ProposeError, ReadError, Tuning};
+use crate::node::{Address, ControlError, ProposeError, ReadError, Tuning};
 use crate::runtime::{random_u128, seed_this_thread};
 use crate::types::StorageId;
+use crate::wire::{ClusterId, ClusterKey, Kind, Party, Refusal, seal_request};
 
 const SOON: Duration = Duration::from_secs(2);
 
@@ -300,6 +301,26 @@ async fn changes_of_the_membership_wait_for_each_other() {
     );
 }
 
+/// The addresses of all members are in a record of bounded size.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_the_record_has_no_room_for_is_refused() {
+    seed_this_thread(29);
+    let mut cluster = Cluster::new(3, Tuning::default()).await;
+    cluster.start(4).await;
+    let long = |bytes: usize| Address {
+        http: "h".repeat(bytes),
+        ..place(4)
+    };
+    let refused = cluster.nodes[&1].add_node(4, long(2_500)).await;
+    assert!(
+        matches!(refused, Err(ControlError::Refused(_))),
+        "{refused:?}"
+    );
+    let added = cluster.nodes[&1].add_node(4, long(1_500)).await;
+    added.expect("there is room for it, twice over");
+    cluster.propose(4, "desk=x").await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wiped_disk_is_refused_under_its_old_id() {
     seed_this_thread(10);
@@ -332,6 +353,57 @@ async fn a_wiped_disk_is_refused_under_its_old_id() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_receiver_says_why_it_refuses() {
+    seed_this_thread(28);
+    let mut cluster = Cluster::new(3, Tuning::default()).await;
+    cluster.start(4).await;
+    cluster.nodes[&1]
+        .add_node(4, place(4))
+        .await
+        .expect("it is taken in");
+    cluster.nodes[&1]
+        .remove_node(4)
+        .await
+        .expect("it is removed");
+    cluster.kill(4).await;
+    cluster.converge().await;
+    let id = cluster.nodes[&1].status().cluster.expect("it has one");
+    let id = u128::from_str_radix(&id, 16).expect("it is hexadecimal");
+    let storage = |node| cluster.disks[&node].1;
+    let party = |node, storage| Party { node, storage };
+    let key = ClusterKey::from_secret(cluster.secret);
+    let receiver = cluster.nodes[&1].receiver();
+    let ask = async |cluster, from, to, to_storage| {
+        let body = Vec::new();
+        let request = seal_request(&key, Kind::Status, cluster, from, to, to_storage, body);
+        let answer = receiver.receive(request.frame.clone()).await;
+        let answer = request.open_answer(&key, &answer.expect("it answers"));
+        answer.expect("it is authentic").map(drop)
+    };
+    let (ours, us) = (Some(ClusterId(id)), Some(storage(1)));
+    let peer = party(2, storage(2));
+    assert_eq!(ask(ours, peer, 1, us).await, Ok(()));
+    assert_eq!(ask(ours, peer, 3, us).await, Err(Refusal::Node));
+    assert_eq!(
+        ask(ours, peer, 1, Some(storage(3))).await,
+        Err(Refusal::Storage)
+    );
+    assert_eq!(ask(ours, peer, 1, None).await, Err(Refusal::Storage));
+    assert_eq!(ask(None, peer, 1, us).await, Err(Refusal::Cluster));
+    assert_eq!(
+        ask(Some(ClusterId(!id)), peer, 1, us).await,
+        Err(Refusal::Cluster)
+    );
+    let wiped = party(2, StorageId(random_u128()));
+    assert_eq!(ask(ours, wiped, 1, us).await, Err(Refusal::Sender));
+    let removed = party(4, storage(4));
+    assert_eq!(ask(ours, removed, 1, us).await, Err(Refusal::Removed));
+    // A member that this node has not heard of yet may be newer than what it knows.
+    let unknown = party(5, StorageId(random_u128()));
+    assert_eq!(ask(ours, unknown, 1, us).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_secret_is_not_heard() {
     seed_this_thread(11);
     let mut cluster = Cluster::new(3, Tuning::default()).await;
@@ -354,18 +426,34 @@ async fn another_secret_is_not_heard() {
 #[tokio::test(start_paused = true)]
 async fn replicated_time_never_runs_backwards() {
     seed_this_thread(12);
-    let cluster = Cluster::new(3, Tuning::default()).await;
-    let now = |id| cluster.nodes[&id].state().applied().now_ms;
+    let mut cluster = Cluster::new(3, Tuning::default()).await;
+    let times = |cluster: &Cluster| [1, 2, 3].map(|id| cluster.nodes[&id].state().applied().now_ms);
     cluster.clock.set(5_000);
     cluster.propose(1, "a=1").await;
     cluster.clock.set(1_000);
     cluster.propose(2, "b=1").await;
     cluster.converge().await;
-    assert_eq!([now(1), now(2), now(3)], [5_000; 3]);
+    assert_eq!(times(&cluster), [5_000; 3]);
     cluster.clock.set(6_000);
     cluster.propose(3, "c=1").await;
     cluster.converge().await;
-    assert_eq!([now(1), now(2), now(3)], [6_000; 3]);
+    assert_eq!(times(&cluster), [6_000; 3]);
+    // Nor after a restart from a state that has all of it, so that no entry is applied again.
+    for id in 1..=3 {
+        let snapshot = cluster.nodes[&id].snapshot().await;
+        snapshot.expect("a snapshot is built");
+    }
+    for id in 1..=3 {
+        cluster.kill(id).await;
+    }
+    cluster.clock.set(2_000);
+    for id in 1..=3 {
+        cluster.start(id).await;
+    }
+    cluster.leader().await;
+    cluster.propose(1, "d=1").await;
+    cluster.converge().await;
+    assert_eq!(times(&cluster), [6_000; 3]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -143,9 +143,7 @@ fn whole_records_under_the_key_of_a_fragment_are_noticed() {
     let (key, mut value) = pairs(&disk, Tree::Log)[0].clone();
     let mut fragment = key.clone();
     fragment[9] = 1;
-    let sum = crc32c::crc32c_append(crc32c::crc32c(&fragment), &value[..2]);
-    let sum = crc32c::crc32c_append(sum, &value[6..]);
-    value[2..6].copy_from_slice(&sum.to_le_bytes());
+    seal(&fragment, &mut value);
     let mut batch = Batch::default();
     batch.delete(key);
     batch.put(fragment, Value::try_from(value).expect("as long as before"));
@@ -156,6 +154,70 @@ fn whole_records_under_the_key_of_a_fragment_are_noticed() {
         panic!("it went unnoticed")
     };
     assert!(error.to_string().contains("unknown kind"), "{error}");
+}
+
+/// Gives a chunk of the log the checksum that it should have.
+fn seal(key: &[u8], value: &mut [u8]) {
+    let sum = crc32c::crc32c_append(crc32c::crc32c(key), &value[..2]);
+    let sum = crc32c::crc32c_append(sum, &value[6..]);
+    value[2..6].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// A log that begins at record 1 with these fragments: index, number, length of the whole record,
+/// length of the part.
+fn fragments(parts: &[(u64, u16, u32, usize)]) -> Result<Vec<usize>, StorageError> {
+    let disk = MemoryDisk::new();
+    let (log, mut writer) = Log::open(disk.engine(), LogOptions::default())?;
+    log.append(vec![record(1, vec![])], ignore());
+    settle(&mut writer);
+    drop((log, writer));
+    let mut batch = Batch::default();
+    batch.delete(pairs(&disk, Tree::Log)[0].0.clone());
+    for (index, number, total, part) in parts {
+        let key = [&index.to_be_bytes()[..], &number.to_be_bytes()].concat();
+        let mut value = [
+            &[1, 2, 0, 0, 0, 0],
+            &total.to_le_bytes()[..],
+            &vec![7; *part],
+        ]
+        .concat();
+        seal(&key, &mut value);
+        batch.put(key, Value::try_from(value)?);
+    }
+    disk.engine().write(Tree::Log, batch)?;
+    let records = open_log(&disk)?.read(0, 9, usize::MAX)?;
+    Ok(records.iter().map(|record| record.bytes.len()).collect())
+}
+
+#[test]
+fn fragments_that_do_not_make_one_record_are_noticed() {
+    assert_eq!(
+        fragments(&[(1, 0, 10, 5), (1, 1, 10, 5)]).ok(),
+        Some(vec![10])
+    );
+    let longest = u32::try_from(mesto_storage::MAX_RECORD_BYTES).expect("a mebibyte");
+    assert_eq!(
+        fragments(&[(1, 0, longest, 5)]).ok(),
+        Some(vec![]),
+        "it is torn"
+    );
+    for (what, parts) in [
+        ("one is left out", vec![(1, 0, 10, 5), (1, 2, 10, 5)]),
+        (
+            "another length",
+            vec![(1, 0, 10, 5), (1, 1, 11, 5), (1, 2, 10, 5)],
+        ),
+        ("another record", vec![(1, 0, 10, 5), (2, 1, 10, 5)]),
+        ("no first one", vec![(1, 1, 10, 5), (1, 2, 10, 5)]),
+        ("longer than it says", vec![(1, 0, 10, 5), (1, 1, 10, 6)]),
+        ("longer than any", vec![(1, 0, longest + 1, 5)]),
+    ] {
+        let found = fragments(&parts);
+        assert!(
+            matches!(found, Err(StorageError::Corruption { .. })),
+            "{what}: {found:?}"
+        );
+    }
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mesto_storage::{Log, LogOptions, MemoryDisk, StorageError, Tree, Value};
+use mesto_storage::{
+    Batch, Engine, EngineStats, Log, LogOptions, MemoryDisk, Order, Pair, StorageError, Tree, Value,
+};
 
 use crate::disks::{answer, ignore, record, settle, wait};
 
@@ -92,10 +94,16 @@ fn a_gap_is_refused() {
 #[test]
 fn a_record_above_the_limit_is_refused() {
     let disk = MemoryDisk::new();
-    let (log, _writer) = open(&disk);
+    let (log, mut writer) = open(&disk);
     let (done, result) = answer();
     log.append(
-        vec![record(1, vec![0; mesto_storage::MAX_RECORD_BYTES + 1])],
+        vec![record(1, vec![0; mesto_storage::MAX_RECORD_BYTES])],
+        done,
+    );
+    assert!(matches!(wait(&mut writer, &result), Ok(())));
+    let (done, result) = answer();
+    log.append(
+        vec![record(2, vec![0; mesto_storage::MAX_RECORD_BYTES + 1])],
         done,
     );
     assert!(matches!(
@@ -119,9 +127,10 @@ fn a_queue_above_its_limit_is_refused() {
     };
     let (log, _writer) = Log::open(disk.engine(), options).expect("the log opens");
     log.append(vec![record(1, vec![0; 90])], ignore());
-    assert_eq!(log.stats().queued_bytes, 90);
+    log.append(vec![record(2, vec![0; 10])], ignore());
+    assert_eq!(log.stats().queued_bytes, 100, "just as much");
     let (done, result) = answer();
-    log.append(vec![record(2, vec![0; 90])], done);
+    log.append(vec![record(3, vec![0; 1])], done);
     assert!(matches!(
         result.try_recv(),
         Ok(Err(StorageError::TooLarge { .. }))
@@ -164,6 +173,98 @@ fn a_dropped_writer_answers_whoever_waits() {
     let (done, result) = answer();
     log.truncate_from(1, done);
     assert!(matches!(result.try_recv(), Ok(Err(StorageError::Closed))));
+}
+
+/// An engine that does something right after the next page of the log was read from it.
+struct Interrupted {
+    engine: Arc<dyn Engine>,
+    after_page: parking_lot::Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Engine for Interrupted {
+    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.engine.get(tree, key)
+    }
+
+    fn scan(
+        &self,
+        tree: Tree,
+        from: &[u8],
+        to: &[u8],
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Pair>, StorageError> {
+        let page = self.engine.scan(tree, from, to, order, limit);
+        if order == Order::Ascending {
+            let interruption = self.after_page.lock().take();
+            if let Some(interruption) = interruption {
+                interruption();
+            }
+        }
+        page
+    }
+
+    fn insert(&self, tree: Tree, key: &[u8], value: Value) -> Result<(), StorageError> {
+        self.engine.insert(tree, key, value)
+    }
+
+    fn write(&self, tree: Tree, batch: Batch) -> Result<(), StorageError> {
+        self.engine.write(tree, batch)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.engine.flush()
+    }
+
+    fn is_failed(&self) -> bool {
+        self.engine.is_failed()
+    }
+
+    fn stats(&self) -> EngineStats {
+        self.engine.stats()
+    }
+}
+
+/// What went away, or was replaced, while it was read is not answered.
+#[test]
+fn a_read_that_was_overtaken_reads_again() {
+    for replaced in [true, false] {
+        let engine = Arc::new(Interrupted {
+            engine: MemoryDisk::new().engine(),
+            after_page: parking_lot::Mutex::new(None),
+        });
+        let options = LogOptions {
+            cache_bytes: 0,
+            ..LogOptions::default()
+        };
+        let (log, mut writer) =
+            Log::open(Arc::clone(&engine) as Arc<dyn Engine>, options).expect("the log opens");
+        for index in 1..=5 {
+            log.append(vec![record(index, vec![1])], ignore());
+        }
+        settle(&mut writer);
+        let overtaking = log.clone();
+        *engine.after_page.lock() = Some(Box::new(move || {
+            if replaced {
+                overtaking.truncate_from(3, ignore());
+                overtaking.append(vec![record(3, vec![2])], ignore());
+            } else {
+                overtaking.purge_to(2, vec![], ignore());
+            }
+            settle(&mut writer);
+        }));
+        let read = log.read(1, 6, usize::MAX).expect("it is read");
+        let read: Vec<_> = read
+            .iter()
+            .map(|record| (record.index, record.bytes[0]))
+            .collect();
+        let expected = if replaced {
+            vec![(1, 1), (2, 1), (3, 2)]
+        } else {
+            vec![(3, 1), (4, 1), (5, 1)]
+        };
+        assert_eq!(read, expected);
+    }
 }
 
 /// "Durable" is about what was appended last at an index, not what stood there before.
