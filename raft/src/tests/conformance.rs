@@ -81,7 +81,12 @@ async fn a_snapshot_that_is_built_again_takes_its_own_place() {
     }
     let current = machine.get_current_snapshot().await.expect("it is found");
     let name = current.expect("there is one").snapshot.name;
-    assert_eq!(files.list().ok(), Some(vec![name]));
+    assert_eq!(files.list().ok(), Some(vec![name.clone()]));
+    // Nothing was applied after it, and it is found again.
+    drop((log, machine));
+    let (_log, mut machine) = open(disk.engine(), files);
+    let current = machine.get_current_snapshot().await.expect("it is found");
+    assert_eq!(current.map(|found| found.snapshot.name), Some(name));
 }
 
 #[tokio::test]

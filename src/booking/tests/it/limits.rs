@@ -14,7 +14,11 @@ use mesto_booking::layout::{
 use mesto_booking::reply::{Invalid, Kind, MAX_IMPORT_REFUSALS, Quota};
 use mesto_booking::reservation::BookingStatus;
 use mesto_booking::secret::{PasswordHash, TokenHash};
-use mesto_booking::{Actor, Interval, Outcome, Refusal, Store, query};
+use mesto_booking::{
+    Actor, DedupKey, Envelope, Fingerprint, Interval, MemoryStore, Order, Outcome, Pair, Refusal,
+    Stamp, Store, StoreMut, apply, decode_reply, query,
+};
+use std::cell::Cell;
 
 const MAX_VALUE_BYTES: usize = 7 * 1024;
 
@@ -259,6 +263,68 @@ fn a_booking_on_every_day_ahead_counts_and_is_listed() {
         }
     }
     assert_eq!(listed, usize::from(MAX_DAYS_AHEAD));
+}
+
+/// A store that notes the longest scan that was asked of it.
+struct Watched {
+    store: MemoryStore,
+    longest: Cell<usize>,
+}
+
+impl Store for Watched {
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.store.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, limit: usize) -> Vec<Pair> {
+        self.longest.set(self.longest.get().max(limit));
+        self.store.scan(from, to, order, limit)
+    }
+}
+
+impl StoreMut for Watched {
+    fn put(&mut self, key: &[u8], value: Vec<u8>) {
+        self.store.put(key, value);
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.store.delete(key);
+    }
+}
+
+#[test]
+fn deciding_a_booking_reads_no_more_days_than_can_be_booked() {
+    let mut world = World::new();
+    let user = world.register("anna");
+    let space = world.make_space("nevsky", |details| {
+        details.rules.open_bookings_per_user = Some(u16::MAX);
+        details.rules.hours_per_week = Some(u16::MAX);
+    });
+    let hall = world.make_hall(space, "main");
+    let desk = world.make_desks(hall, &["A-1"])[0];
+    let interval = Interval::new(moment(2, 0), moment(2, 60)).unwrap();
+    let envelope = Envelope {
+        dedup: DedupKey::Node([1; 16]),
+        fingerprint: Fingerprint::of(&[]),
+        actor: Actor::Member(user),
+        command: Command::CreateBooking {
+            for_user: None,
+            desk,
+            placement: world.place(desk, interval),
+        },
+    };
+    let stamp = Stamp {
+        index: world.index + 1,
+        now: world.now,
+    };
+    let mut watched = Watched {
+        store: world.store,
+        longest: Cell::new(0),
+    };
+    let reply = decode_reply(&apply(&mut watched, stamp, &envelope.encode())).unwrap();
+    assert!(matches!(reply.result, Ok(Outcome::Booking(_))), "{reply:?}");
+    let days = usize::from(MAX_DAYS_AHEAD);
+    assert!((days..days + 100).contains(&watched.longest.get()));
 }
 
 #[test]
