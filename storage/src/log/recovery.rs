@@ -23,7 +23,6 @@ pub(crate) struct LogSummary {
     pub(crate) first_index: Option<u64>,
     pub(crate) last_index: Option<u64>,
     pub(crate) purged_index: Option<u64>,
-    pub(crate) records: u64,
 }
 
 /// Checks the whole log and changes nothing.
@@ -33,15 +32,10 @@ pub(crate) struct LogSummary {
 pub(crate) fn inspect(engine: &dyn Engine) -> Result<LogSummary, StorageError> {
     let (recovered, _torn) = survey(engine)?;
     let last_index = recovered.last.as_ref().map(|record| record.index);
-    let records = match (recovered.first, last_index) {
-        (Some(first), Some(last)) => last - first + 1,
-        _ => 0,
-    };
     Ok(LogSummary {
         first_index: recovered.first,
         last_index,
         purged_index: recovered.floor,
-        records,
     })
 }
 
