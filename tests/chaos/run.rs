@@ -277,12 +277,19 @@ fn too_little(
     found
 }
 
+/// So many minutes, the last one begun counted whole.
+fn whole_minutes(minutes: f64) -> u64 {
+    Duration::from_secs_f64(minutes * 60.0)
+        .as_secs()
+        .div_ceil(60)
+}
+
 impl World {
     async fn make(options: &Options, nodes: &Path, tools: Tools) -> anyhow::Result<Self> {
         // One node has a disk that can be filled. It must hold what a whole run leaves on it.
         let small_disk = SmallDisk {
             node: 1 + Random::new(options.seed, 2).below(options.nodes),
-            megabytes: 400 + 25 * options.minutes.map_or(0, |minutes| minutes.ceil() as u64),
+            megabytes: 400 + 25 * options.minutes.map_or(0, whole_minutes),
         };
         let cluster = Cluster::start(nodes, options.nodes, small_disk, tools)
             .await
