@@ -197,6 +197,41 @@ async fn a_node_that_was_away_catches_up_by_log_and_by_snapshot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_snapshot_travels_in_pieces() {
+    seed_this_thread(31);
+    let tuning = Tuning {
+        snapshot_every_entries: 50,
+        keep_log_entries: 10,
+        ..Tuning::default()
+    };
+    let mut cluster = Cluster::new(3, tuning).await;
+    let leader = cluster.leader().await;
+    let away = cluster.any_but(leader);
+    cluster.kill(away).await;
+    // More than two of the pieces, each of a mebibyte.
+    let long = "x".repeat(6_000);
+    cluster.clock.set(5_000);
+    for number in 0..400 {
+        cluster
+            .propose(leader, &format!("long-{number}={long}"))
+            .await;
+    }
+    let purged = cluster.nodes[&leader].status().purged;
+    assert!(purged > Some(100), "purged up to {purged:?}");
+    cluster.start(away).await;
+    let seen = cluster.converge().await;
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");
+    let value = cluster.value(away, "long-0");
+    assert_eq!(value, Some(format!("={long}")));
+    // Replicated time came along.
+    cluster.clock.set(1_000);
+    cluster.propose(away, "late=x").await;
+    cluster.converge().await;
+    let now_ms = |id| cluster.nodes[&id].state().applied().now_ms;
+    assert_eq!([1, 2, 3].map(now_ms), [5_000; 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn leadership_is_handed_over_without_a_gap() {
     seed_this_thread(7);
     let cluster = Cluster::new(3, Tuning::default()).await;

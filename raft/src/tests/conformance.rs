@@ -19,19 +19,22 @@ use crate::machine::{Blocking, Machine};
 use crate::types::{Entry, StoredLogId, Types};
 
 fn open(engine: Arc<dyn Engine>, snapshots: Arc<dyn SnapshotFiles>) -> (LogStore, Machine) {
+    open_with(engine, snapshots, Blocking::Threads)
+}
+
+fn open_with(
+    engine: Arc<dyn Engine>,
+    snapshots: Arc<dyn SnapshotFiles>,
+    blocking: Blocking,
+) -> (LogStore, Machine) {
     let (log, writer) =
         Log::open(Arc::clone(&engine), LogOptions::default()).expect("an empty log opens");
     std::thread::spawn(move || writer.run());
     let (state, carrier) =
         State::open(engine, &log, StateOptions::default()).expect("an empty state opens");
     std::thread::spawn(move || carrier.run());
-    let (machine, _) = Machine::open(
-        state.clone(),
-        Arc::new(Register),
-        snapshots,
-        Blocking::Threads,
-    )
-    .expect("an empty machine opens");
+    let (machine, _) = Machine::open(state.clone(), Arc::new(Register), snapshots, blocking)
+        .expect("an empty machine opens");
     (LogStore::new(log, state, 1 << 20), machine)
 }
 
@@ -69,7 +72,7 @@ fn blanks(count: u64) -> impl Iterator<Item = Entry> {
 async fn a_snapshot_that_is_built_again_takes_its_own_place() {
     let disk = MemoryDisk::new();
     let files = disk.snapshots();
-    let (mut log, mut machine) = open(disk.engine(), Arc::clone(&files));
+    let (mut log, mut machine) = open_with(disk.engine(), Arc::clone(&files), Blocking::Inline);
     log.blocking_append(blanks(3))
         .await
         .expect("it is appended");
@@ -84,7 +87,9 @@ async fn a_snapshot_that_is_built_again_takes_its_own_place() {
     assert_eq!(files.list().ok(), Some(vec![name.clone()]));
     // Nothing was applied after it, and it is found again.
     drop((log, machine));
-    let (_log, mut machine) = open(disk.engine(), files);
+    let (_log, mut machine) = open_with(disk.engine(), files, Blocking::Inline);
+    let (applied, _) = machine.applied_state().await.expect("it is read");
+    assert_eq!(applied.map(|id| id.index), Some(3));
     let current = machine.get_current_snapshot().await.expect("it is found");
     assert_eq!(current.map(|found| found.snapshot.name), Some(name));
 }

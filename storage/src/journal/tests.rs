@@ -368,7 +368,7 @@ fn the_longest_key_and_value_are_read_again() {
     drop(journal);
     let journal = Journal::open_with(root.path(), 1 << 20).expect("it opens");
     let longest = (key, bytes);
-    assert_eq!(all(&journal, Tree::Meta), [longest.clone()]);
+    assert_eq!(all(&journal, Tree::Meta), std::slice::from_ref(&longest));
     assert_eq!(
         all(&journal, Tree::Log),
         [longest, (b"empty".to_vec(), vec![])]
