@@ -200,6 +200,31 @@ mod tests {
 
     use super::*;
 
+    /// The two parts are one store: when one has failed, nothing is believed of the other either.
+    #[test]
+    fn what_failed_in_the_journal_closes_the_state_too() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let engine = DiskEngine::open(root.path(), 1 << 20).expect("the engine opens");
+        let value = || Value::try_from(vec![1; crate::MAX_VALUE_BYTES]).expect("a value");
+        engine
+            .insert(Tree::State, b"a", value())
+            .expect("an insert succeeds");
+        assert!(!engine.is_failed());
+        // The next segment has no place to be.
+        fs::remove_dir_all(root.path().join(JOURNAL)).expect("the journal is removed");
+        let failure = (0..3_000_u32)
+            .find_map(|key| engine.insert(Tree::Log, &key.to_be_bytes(), value()).err());
+        assert!(
+            matches!(failure, Some(StorageError::Io { .. })),
+            "{failure:?}"
+        );
+        assert!(engine.is_failed());
+        let poisoned = |outcome| matches!(outcome, Err(StorageError::Poisoned { .. }));
+        assert!(poisoned(engine.get(Tree::State, b"a").map(drop)));
+        assert!(poisoned(engine.insert(Tree::State, b"b", value())));
+        assert!(poisoned(engine.flush()));
+    }
+
     /// Whoever finds that another flush covers all that it wrote is not done before that one is.
     #[test]
     fn a_flush_waits_for_the_one_that_is_under_way() {
