@@ -218,6 +218,9 @@ async fn a_snapshot_travels_in_pieces() {
     }
     let purged = cluster.nodes[&leader].status().purged;
     assert!(purged > Some(100), "purged up to {purged:?}");
+    // It has all of it, so that nothing is applied after it.
+    let snapshot = cluster.nodes[&leader].snapshot().await;
+    snapshot.expect("a snapshot is built");
     cluster.start(away).await;
     let seen = cluster.converge().await;
     assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");

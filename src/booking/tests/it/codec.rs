@@ -497,6 +497,8 @@ fn the_golden_bytes_still_open() {
 
 #[test]
 fn secrets_are_not_shown() {
+    let fingerprint = Fingerprint::from_bytes([77; 16]);
+    assert_eq!(format!("{fingerprint:?}"), "Fingerprint(…)");
     for (name, envelope) in envelopes() {
         let shown = format!("{envelope:?}");
         for secret in ["argon2id", "9, 9, 9", "1, 1, 1", "2, 2, 2"] {
@@ -520,8 +522,8 @@ fn decoding_takes_all_bytes_of_a_known_version_or_nothing() {
         Err(DecodeError::Malformed)
     );
     assert_eq!(
-        decode_reply(&[&bytes[..], &[0]].concat()),
-        Err(DecodeError::LeftOver(1))
+        decode_reply(&[&bytes[..], &[0, 0]].concat()),
+        Err(DecodeError::LeftOver(2))
     );
     let other = [&[2], &bytes[1..]].concat();
     assert_eq!(decode_reply(&other), Err(DecodeError::UnknownVersion(2)));
