@@ -47,6 +47,7 @@ pub async fn serve(config: Config, id: u64, consensus: &Handle) -> anyhow::Resul
     let folder = config.data_dir(&settings);
     let options = DataDirOptions {
         cache_bytes: config.storage.cache_mb << 20,
+        ..DataDirOptions::default()
     };
     let data = DataDir::open(&folder, &options).context("cannot open the node's data")?;
     let data = Arc::new(data);

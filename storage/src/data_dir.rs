@@ -34,6 +34,7 @@ use parking_lot::Mutex;
 
 use crate::disk_engine::DiskEngine;
 use crate::frame::{frame, unframe};
+use crate::journal::SEGMENT_BYTES;
 use crate::snapshot::{DirSnapshots, SnapshotFiles, sync_directory};
 use crate::{Engine, Order, StorageError, Tree};
 
@@ -58,12 +59,17 @@ pub(crate) struct Marker {
 pub struct DataDirOptions {
     /// The database's page cache, in bytes.
     pub cache_bytes: u64,
+    /// The size of the log's segments, in bytes. For tests, in which segments are to end soon; segments of several
+    /// sizes may stand side by side.
+    #[doc(hidden)]
+    pub segment_bytes: u32,
 }
 
 impl Default for DataDirOptions {
     fn default() -> DataDirOptions {
         DataDirOptions {
             cache_bytes: 64 * 1024 * 1024,
+            segment_bytes: SEGMENT_BYTES,
         }
     }
 }
@@ -97,7 +103,7 @@ impl DataDir {
                 database.join(part).display()
             )));
         }
-        let engine = DiskEngine::open(&database, options.cache_bytes)?;
+        let engine = DiskEngine::open(&database, options.cache_bytes, options.segment_bytes)?;
         // The database renames files of its own when it opens.
         sync_directories(&database)?;
         let created = marker.is_none();

@@ -41,9 +41,13 @@ impl DiskEngine {
     ///
     /// # Errors
     /// `Refused` when flushes do not reach the disk; `Corruption` or `Io`.
-    pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<DiskEngine, StorageError> {
+    pub(crate) fn open(
+        path: &Path,
+        cache_bytes: u64,
+        segment_bytes: u32,
+    ) -> Result<DiskEngine, StorageError> {
         Ok(DiskEngine {
-            journal: Journal::open(&path.join(JOURNAL))?,
+            journal: Journal::open_with(&path.join(JOURNAL), segment_bytes)?,
             state: SledEngine::open(&path.join(STATE), cache_bytes)?,
             state_writes: AtomicU64::new(0),
             state_durable: Mutex::new(0),
@@ -199,12 +203,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::journal::SEGMENT_BYTES;
 
     /// The two parts are one store: when one has failed, nothing is believed of the other either.
     #[test]
     fn what_failed_in_the_journal_closes_the_state_too() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let engine = DiskEngine::open(root.path(), 1 << 20).expect("the engine opens");
+        let engine =
+            DiskEngine::open(root.path(), 1 << 20, SEGMENT_BYTES).expect("the engine opens");
         let value = || Value::try_from(vec![1; crate::MAX_VALUE_BYTES]).expect("a value");
         engine
             .insert(Tree::State, b"a", value())
@@ -229,7 +235,8 @@ mod tests {
     #[test]
     fn a_flush_waits_for_the_one_that_is_under_way() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let engine = DiskEngine::open(root.path(), 1 << 20).expect("the engine opens");
+        let engine =
+            DiskEngine::open(root.path(), 1 << 20, SEGMENT_BYTES).expect("the engine opens");
         let value = Value::try_from(vec![1; 30]).expect("a short value");
         engine
             .insert(Tree::State, b"a", value)

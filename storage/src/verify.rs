@@ -21,6 +21,7 @@ use std::path::Path;
 
 use crate::data_dir::{Marker, check_belongs, database_path, lock, read_marker, snapshots_path};
 use crate::disk_engine::DiskEngine;
+use crate::journal::SEGMENT_BYTES;
 use crate::log::inspect;
 use crate::panics::catching;
 use crate::snapshot::{self, DirSnapshots, SnapshotFiles, SnapshotSummary};
@@ -146,7 +147,7 @@ pub fn verify(path: &Path) -> Result<VerifyReport, StorageError> {
 }
 
 fn check_database(copy: &Path, marker: Option<Marker>, report: &mut VerifyReport) {
-    let engine = match catching(|| DiskEngine::open(copy, CACHE_BYTES)) {
+    let engine = match catching(|| DiskEngine::open(copy, CACHE_BYTES, SEGMENT_BYTES)) {
         Ok(Ok(engine)) => engine,
         Ok(Err(error)) => {
             report

@@ -108,15 +108,12 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates the journal in `directory`.
+    /// Opens or creates the journal in `directory`. New segments get this size; those that are
+    /// there may have another.
     ///
     /// # Errors
     /// `Corruption` where something that was synced is missing or damaged; `Io`.
-    pub(crate) fn open(directory: &Path) -> Result<Journal, StorageError> {
-        Journal::open_with(directory, SEGMENT_BYTES)
-    }
-
-    fn open_with(directory: &Path, segment_bytes: u32) -> Result<Journal, StorageError> {
+    pub(crate) fn open_with(directory: &Path, segment_bytes: u32) -> Result<Journal, StorageError> {
         fs::create_dir_all(directory)
             .map_err(|error| StorageError::file("create", directory, error))?;
         let found = recovery::read(directory)?;
