@@ -97,6 +97,8 @@ pub struct Tuning {
     pub keep_log_entries: u64,
     /// The most commands that wait on this node.
     pub max_waiting_commands: usize,
+    /// With [`Blocking::Inline`], where nothing takes any time of its own: how long a sync of the log takes at the most.
+    pub simulated_sync_ms: u64,
     /// Whether a leader that restarts may go on leading its term without an election. This loses acknowledged writes
     /// and exists so that a simulation can show that it would notice; production never sets it.
     pub planted_bug_leader_restore: bool,
@@ -117,6 +119,7 @@ impl Default for Tuning {
             snapshot_every_entries: 100_000,
             keep_log_entries: 20_000,
             max_waiting_commands: 4_096,
+            simulated_sync_ms: 0,
             planted_bug_leader_restore: false,
         }
     }

@@ -70,7 +70,7 @@ pub use engine::{
 };
 pub use error::StorageError;
 pub use log::{Done, Log, LogOptions, LogStats, LogWriter, MAX_RECORD_BYTES, Record};
-pub use memory::{DiskCounts, MemoryDisk};
+pub use memory::{DiskCounts, MemoryDisk, PowerLoss, TailLoss};
 pub use panics::panic_is_caught;
 pub use snapshot::{SnapshotFiles, SnapshotReader, SnapshotWriter};
 pub use state::{

@@ -48,6 +48,34 @@ pub struct DiskCounts {
     pub faults: u64,
 }
 
+/// What a power cut took away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PowerLoss {
+    /// Of the log and the facts.
+    pub log: TailLoss,
+    /// Of the state.
+    pub state: TailLoss,
+}
+
+/// What a power cut took of one order of writes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TailLoss {
+    /// Writes that were not flushed.
+    pub unflushed: usize,
+    /// Those of them that are gone; the others stayed.
+    pub lost: usize,
+    /// Pairs that lost writes had added, where there was none before.
+    pub lost_pairs: usize,
+}
+
+impl TailLoss {
+    /// Whether a part of what was not flushed is gone, and a part is there.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        0 < self.lost && self.lost < self.unflushed
+    }
+}
+
 #[derive(Default)]
 struct Disk {
     trees: [BTreeMap<Vec<u8>, Vec<u8>>; 3],
@@ -105,27 +133,14 @@ impl MemoryDisk {
     }
 
     /// Cuts the power: what was flushed stays, and of the writes since then a prefix that
-    /// `seed` chooses. Returns the number of writes lost.
-    pub fn power_cut(&self, seed: u64) -> usize {
+    /// `seed` chooses, of either order its own. Returns what was lost.
+    pub fn power_cut(&self, seed: u64) -> PowerLoss {
         let mut disk = self.inner.lock();
-        let mut lost = 0;
-        for order in 0..2_u8 {
-            let order_seed = scramble(seed ^ u64::from(order));
-            let mut journal = std::mem::take(&mut disk.journals[usize::from(order)]);
-            let choices = u64::try_from(journal.len()).expect("a length fits 64 bits") + 1;
-            let keep = usize::try_from(order_seed % choices).expect("at most the journal's length");
-            lost += journal.len() - keep;
-            for undo in journal
-                .drain(keep..)
-                .rev()
-                .flat_map(|undos| undos.into_iter().rev())
-            {
-                disk.restore(undo);
-            }
-        }
+        let [log, state] = [0, 1].map(|order| disk.lose_tail(order, seed));
+        let lost = log.lost + state.lost;
         disk.counts.lost_writes += u64::try_from(lost).expect("a length fits 64 bits");
         disk.next_life();
-        lost
+        PowerLoss { log, state }
     }
 
     /// Kills the process that uses the disk (kill -9): all that was written stays, since the
@@ -192,12 +207,6 @@ impl MemoryDisk {
     pub fn counts(&self) -> DiskCounts {
         self.inner.lock().counts
     }
-
-    /// Writes that a power cut now could take.
-    #[must_use]
-    pub fn unflushed_writes(&self) -> usize {
-        self.inner.lock().journals.iter().map(Vec::len).sum()
-    }
 }
 
 /// Which of the two orders of writes a tree belongs to.
@@ -211,6 +220,25 @@ fn order_of(tree: Tree) -> usize {
 impl Disk {
     fn forget_undo(&mut self) {
         self.journals.iter_mut().for_each(Vec::clear);
+    }
+
+    fn lose_tail(&mut self, order: u8, seed: u64) -> TailLoss {
+        let order_seed = scramble(seed ^ u64::from(order));
+        let mut journal = std::mem::take(&mut self.journals[usize::from(order)]);
+        let unflushed = journal.len();
+        let choices = u64::try_from(unflushed).expect("a length fits 64 bits") + 1;
+        let keep = usize::try_from(order_seed % choices).expect("at most the journal's length");
+        let mut loss = TailLoss {
+            unflushed,
+            lost: unflushed - keep,
+            lost_pairs: 0,
+        };
+        let gone = journal.drain(keep..).rev();
+        for undo in gone.flat_map(|undos| undos.into_iter().rev()) {
+            loss.lost_pairs += usize::from(undo.previous.is_none());
+            self.restore(undo);
+        }
+        loss
     }
 
     fn next_life(&mut self) {

@@ -1,7 +1,8 @@
 //! Planted bugs: what a check is worth is what it catches.
 //!
 //! Each bug is planted from outside, where the simulation hands a node its disk, its application or its replica; only
-//! one is a switch in the product, since nothing outside can make a leader restore itself.
+//! two are switches in the product, since nothing outside can make a leader restore itself, or the log's writer do
+//! things in another order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,6 +58,7 @@ macro_rules! bugs {
 
 bugs! {
     FlushSkipped = "flush-skipped", 20, [PowerCut, PowerCutAll, Crash], "flushes answer without making anything durable";
+    AnsweredBeforeFlush = "answered-before-flush", 40, [PowerCut, PowerCutAll, Crash], "the log answers before it flushes";
     VoteForgotten = "vote-forgotten", 20, [Crash, CrashAll, PowerCut, PartitionLeader], "a vote is never written to the disk";
     LeaderRestore = "leader-restore", 300, [PowerCut, PowerCutAll, SlowLink, Hold, PartitionOneWay], "a restarted leader goes on leading its term";
     PurgeTooFar = "purge-too-far", 20, [Crash, CrashAll, PowerCut, LongOutage], "a purge of the log removes one chunk more than it may";

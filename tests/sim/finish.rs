@@ -7,7 +7,7 @@ use std::time::Duration;
 use mesto_raft::NodeId;
 use serde_json::json;
 
-use crate::checker;
+use crate::checker::{self, Verdict};
 use crate::coverage::Event;
 use crate::dice::Dice;
 use crate::front::Request;
@@ -19,6 +19,9 @@ use crate::world::World;
 
 /// How long a mended quorum may take to elect, serve and converge, in simulated milliseconds.
 const LIVENESS_MS: u64 = 20_000;
+
+/// A failure that finds nothing: the checker could not tell.
+pub(crate) const OUT_OF_BUDGET: &str = "the checker's budget";
 
 impl World {
     /// As TigerBeetle does it: a quorum is mended, everybody else stays broken for good. A system that only waits for
@@ -257,8 +260,10 @@ impl World {
             history.records.len(),
             first_line(&verdict.to_string())
         );
-        if !verdict.is_linearizable() {
-            self.shared.fail("linearizability", verdict.to_string());
+        match verdict {
+            Verdict::Linearizable { .. } => {}
+            Verdict::Violation(_) => self.shared.fail("linearizability", verdict.to_string()),
+            Verdict::OutOfBudget { .. } => self.shared.fail(OUT_OF_BUDGET, verdict.to_string()),
         }
         if self.plan.has(Fault::Crash) && self.watch.elections() == 0 {
             self.shared.fail("liveness", "nobody was ever seen to lead");

@@ -24,7 +24,7 @@ use mesto_raft::{
     Address, Blocking, ClusterKey, Lane, Node, NodeId, NodeParts, Receive, StorageId, Transport,
     TransportError, Tuning, random_u128,
 };
-use mesto_storage::{LogOptions, MemoryDisk, StateOptions};
+use mesto_storage::{LogOptions, MemoryDisk, PowerLoss, StateOptions};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::runtime::{Builder, RngSeed, Runtime, UnhandledPanic};
@@ -204,6 +204,7 @@ impl Machine {
             blocking: Blocking::Inline,
             log_options: LogOptions {
                 cache_bytes: tuning.log_cache_bytes,
+                planted_bug_answer_before_flush: *bug == Some(Bug::AnsweredBeforeFlush),
                 ..LogOptions::default()
             },
             state_options: StateOptions {
@@ -233,6 +234,7 @@ impl Machine {
                 max_append_entries: tuning.max_append_entries,
                 max_append_bytes: tuning.max_append_bytes,
                 snapshot_timeout_ms: 5_000,
+                simulated_sync_ms: tuning.sync_ms,
                 planted_bug_leader_restore: *bug == Some(Bug::LeaderRestore),
                 ..Tuning::default()
             },
@@ -248,19 +250,30 @@ impl Machine {
 
     /// Cuts the power. Of what was not flushed, some is lost.
     pub(crate) fn cut_power(&mut self, seed: u64) {
-        let unflushed = self.disk.unflushed_writes();
         self.end(false);
-        let lost = self.disk.power_cut(seed);
-        note!(
-            self.site.shared,
-            "node {} lost {lost} of {unflushed} unflushed writes",
-            self.id
-        );
-        if lost > 0 {
-            self.site.shared.count(Event::PowerCutLost);
+        let PowerLoss { log, state } = self.disk.power_cut(seed);
+        let shared = &self.site.shared;
+        for (what, loss) in [("the log", log), ("the state", state)] {
+            note!(
+                shared,
+                "node {} lost {} of {} unflushed writes to {what}",
+                self.id,
+                loss.lost,
+                loss.unflushed
+            );
         }
-        if lost > 0 && lost < unflushed {
-            self.site.shared.count(Event::PowerCutTorn);
+        // What a purge removes is not flushed at once either; records are what matters.
+        if log.lost_pairs > 0 {
+            shared.count(Event::LogTailLost);
+            if log.is_torn() {
+                shared.count(Event::LogTailTorn);
+            }
+        }
+        if state.lost > 0 {
+            shared.count(Event::StateTailLost);
+        }
+        if state.is_torn() {
+            shared.count(Event::StateTailTorn);
         }
     }
 

@@ -129,6 +129,8 @@ pub(crate) struct TuningPlan {
     /// How long a node tries to have a write decided, and a read confirmed, in milliseconds.
     pub(crate) write_ms: u64,
     pub(crate) read_ms: u64,
+    /// How long a sync of the log takes at the most, in milliseconds.
+    pub(crate) sync_ms: u64,
 }
 
 /// What clients do.
@@ -181,7 +183,7 @@ impl Plan {
             gap_ms,
             lasting_ms,
             network: NetworkPlan::draw(&mut dice, &enabled),
-            tuning: TuningPlan::draw(&mut dice),
+            tuning: TuningPlan::draw(&mut dice, seed),
             load: LoadPlan::draw(&mut dice),
             enabled,
             events,
@@ -235,7 +237,7 @@ impl NetworkPlan {
 }
 
 impl TuningPlan {
-    fn draw(dice: &mut Dice) -> Self {
+    fn draw(dice: &mut Dice, seed: u64) -> Self {
         Self {
             snapshot_every_entries: *dice.pick(&[20, 60, 200, 1_000]),
             keep_log_entries: *dice.pick(&[0, 5, 30, 200]),
@@ -247,6 +249,7 @@ impl TuningPlan {
             portion_pairs: *dice.pick(&[1, 8, 128]),
             write_ms: *dice.pick(&[150, 600, 5_000]),
             read_ms: *dice.pick(&[150, 600, 3_000]),
+            sync_ms: *Dice::new(seed, "syncs").pick(&[2, 6, 20]),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::bugs::Bug;
 use crate::coverage::{Coverage, Event};
+use crate::finish::OUT_OF_BUDGET;
 use crate::plan::{Fault, Plan};
 use crate::world::{self, Report};
 
@@ -223,7 +224,9 @@ pub(crate) fn all_bugs(order: &Order, bugs: &[Bug]) -> bool {
             let earlier = caught
                 .as_ref()
                 .is_none_or(|caught| report.seed < caught.seed);
-            if report.failure.is_some() && earlier {
+            // A check that gave up has found nothing.
+            let found = report.failure.as_ref();
+            if found.is_some_and(|failure| failure.check != OUT_OF_BUDGET) && earlier {
                 caught = Some(report);
             }
             caught.is_none()
@@ -315,7 +318,7 @@ impl Sum {
             self.entries,
             self.simulated_ms / 1_000,
         ));
-        let missing = self.coverage.missing();
+        let missing = self.coverage.missing(self.seeds);
         if whole && !missing.is_empty() {
             let names: Vec<_> = missing.iter().map(|event| event.text()).collect();
             say(&format!("what never happened: {}", names.join("; ")));

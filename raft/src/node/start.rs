@@ -1,5 +1,6 @@
 //! Putting a node together, and the tasks that it runs.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::{
 use crate::barrier::NoIndex;
 use crate::messages::Outcome;
 use crate::receiver::Complaints;
+use crate::runtime::random_u64;
 
 impl Node {
     /// Starts a node on what its disk holds. It takes part in a cluster as soon as it belongs to one: since an earlier
@@ -26,10 +28,10 @@ impl Node {
     pub async fn start(parts: NodeParts) -> Result<Self, StartError> {
         let config = parts.tuning.config()?;
         let (log, writer) = Log::open(Arc::clone(&parts.engine), parts.log_options.clone())?;
-        let log_writer = run_writer(writer, parts.blocking);
+        let log_writer = run_writer(writer, parts.blocking, 0..=parts.tuning.simulated_sync_ms);
         let options = parts.state_options.clone();
         let (state, writer) = State::open(Arc::clone(&parts.engine), &log, options)?;
-        let state_writer = run_writer(writer, parts.blocking);
+        let state_writer = run_writer(writer, parts.blocking, 1..=1);
         let identity = Identity::open(log.clone(), parts.id, parts.storage_id).await;
         let identity = Arc::new(identity.map_err(|error| StartError::Identity(error.to_string()))?);
         let peers = Peers::new(
@@ -121,24 +123,28 @@ impl Node {
 trait Writer: Send + 'static {
     /// The name of its thread.
     const NAME: &'static str;
-    /// How long it rests between two steps in a simulation, where nothing takes any time of its own.
-    const REST: Duration;
 
     fn run(self);
-    fn step(&mut self) -> bool;
+    /// The first half of a step, up to where the disk takes its time; `false` when nothing waits.
+    fn begin(&mut self) -> bool;
+    /// The other half.
+    fn end(&mut self);
     fn on_work(&mut self, wake: Box<dyn Fn() + Send + Sync>);
 }
 
 impl Writer for LogWriter {
     const NAME: &'static str = "log-writer";
-    const REST: Duration = Duration::ZERO;
 
     fn run(self) {
         Self::run(self);
     }
 
-    fn step(&mut self) -> bool {
-        Self::step(self)
+    fn begin(&mut self) -> bool {
+        self.write()
+    }
+
+    fn end(&mut self) {
+        self.flush();
     }
 
     fn on_work(&mut self, wake: Box<dyn Fn() + Send + Sync>) {
@@ -148,23 +154,29 @@ impl Writer for LogWriter {
 
 impl Writer for StateWriter {
     const NAME: &'static str = "state-writer";
-    const REST: Duration = Duration::from_millis(1);
 
     fn run(self) {
         Self::run(self);
     }
 
-    fn step(&mut self) -> bool {
-        Self::step(self)
+    fn begin(&mut self) -> bool {
+        self.step()
     }
+
+    fn end(&mut self) {}
 
     fn on_work(&mut self, wake: Box<dyn Fn() + Send + Sync>) {
         Self::on_work(self, wake);
     }
 }
 
-/// Runs a writer: on a thread of its own, or, in a simulation, as a task.
-fn run_writer<W: Writer>(mut writer: W, blocking: Blocking) -> Option<JoinHandle<()>> {
+/// Runs a writer: on a thread of its own, or, in a simulation, as a task. Nothing takes any time of its own there, so
+/// each step takes one of `simulated_ms`, during which what was written is in no safety yet.
+fn run_writer<W: Writer>(
+    mut writer: W,
+    blocking: Blocking,
+    simulated_ms: RangeInclusive<u64>,
+) -> Option<JoinHandle<()>> {
     match blocking {
         Blocking::Threads => {
             // It ends by itself when the last handle of what it writes is gone.
@@ -180,12 +192,13 @@ fn run_writer<W: Writer>(mut writer: W, blocking: Blocking) -> Option<JoinHandle
             writer.on_work(Box::new(move || wake.notify_one()));
             Some(tokio::spawn(async move {
                 loop {
-                    while writer.step() {
-                        if W::REST.is_zero() {
-                            tokio::task::yield_now().await;
-                        } else {
-                            tokio::time::sleep(W::REST).await;
+                    while writer.begin() {
+                        let (least, most) = (*simulated_ms.start(), *simulated_ms.end());
+                        match least + random_u64() % (most - least + 1) {
+                            0 => tokio::task::yield_now().await,
+                            ms => tokio::time::sleep(Duration::from_millis(ms)).await,
                         }
+                        writer.end();
                     }
                     work.notified().await;
                 }

@@ -28,7 +28,7 @@
 //!
 //! # Not here
 //! What a record means; terms and votes; threads (the caller runs [`LogWriter::run`] on one, or
-//! [`LogWriter::step`] in a simulation).
+//! [`LogWriter::write`] and [`LogWriter::flush`] in a simulation).
 
 mod chunk;
 mod core;
@@ -80,6 +80,9 @@ pub struct LogOptions {
     pub max_queued_bytes: usize,
     /// A group is closed when it holds this many bytes, so that no one waits for ever.
     pub max_group_bytes: usize,
+    /// Whether the writer answers before it flushes. This loses acknowledged records and exists so
+    /// that a simulation can show that it would notice; production never sets it.
+    pub planted_bug_answer_before_flush: bool,
 }
 
 impl Default for LogOptions {
@@ -88,6 +91,7 @@ impl Default for LogOptions {
             cache_bytes: 32 * 1024 * 1024,
             max_queued_bytes: 256 * 1024 * 1024,
             max_group_bytes: 8 * 1024 * 1024,
+            planted_bug_answer_before_flush: false,
         }
     }
 }

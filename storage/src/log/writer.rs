@@ -23,11 +23,25 @@ pub struct LogWriter {
     unflushed: bool,
     /// The tree may hold no chunk, so the next record may be the first ever.
     maybe_empty: bool,
+    /// The group that is written and not answered yet.
+    written: Option<Group>,
+}
+
+/// A group that is in the engine, on its way to the disk.
+struct Group {
+    dones: Vec<Done>,
+    /// The number of its last change.
+    last: u64,
+    bytes: usize,
+    records: usize,
+    /// Whether anybody is promised that it is on the disk.
+    durable: bool,
 }
 
 impl Drop for LogWriter {
     fn drop(&mut self) {
-        self.shared.fail(&StorageError::Closed);
+        let dones = self.written.take().map(|group| group.dones);
+        self.fail(dones.unwrap_or_default(), &StorageError::Closed);
     }
 }
 
@@ -39,6 +53,7 @@ impl LogWriter {
             backlog,
             unflushed: false,
             maybe_empty: true,
+            written: None,
         }
     }
 
@@ -68,8 +83,18 @@ impl LogWriter {
     }
 
     /// One group commit, and one portion of the space that purges left. `false` when there was
-    /// nothing to do or the log has failed. For simulations, which have no threads.
+    /// nothing to do or the log has failed.
     pub fn step(&mut self) -> bool {
+        let worked = self.write();
+        self.flush();
+        worked
+    }
+
+    /// The first half of a [`LogWriter::step`]: one group is written, which nobody is told before
+    /// [`LogWriter::flush`]. `false` when there was nothing to do or the log has failed. For
+    /// simulations, in which time passes between the two.
+    pub fn write(&mut self) -> bool {
+        self.finish_group();
         let group = {
             let mut core = self.shared.core.lock();
             if core.failed.is_some() {
@@ -77,17 +102,27 @@ impl LogWriter {
             }
             core.take_group(self.shared.options.max_group_bytes)
         };
-        let worked = !group.is_empty();
-        if worked && !self.commit(group) {
-            return true;
+        if group.is_empty() {
+            return self.backlog;
         }
-        if !self.backlog {
-            return worked;
-        }
-        if let Err(error) = self.remove_purged() {
-            self.shared.fail(&error);
+        self.write_group(group);
+        if self.shared.options.planted_bug_answer_before_flush {
+            self.answer_early();
         }
         true
+    }
+
+    /// The second half: what is written is made durable, everyone is answered, and some of what
+    /// purges left is removed.
+    pub fn flush(&mut self) {
+        self.finish_group();
+        let failed = self.shared.core.lock().failed.is_some();
+        if self.backlog
+            && !failed
+            && let Err(error) = self.remove_purged()
+        {
+            self.shared.fail(&error);
+        }
     }
 
     /// Sets who is told, from the caller's thread, that there is work for [`LogWriter::step`].
@@ -95,8 +130,8 @@ impl LogWriter {
         *self.shared.wake.lock() = Some(Arc::from(wake));
     }
 
-    /// Writes, flushes and answers one group; `false` when that failed.
-    fn commit(&mut self, group: Vec<Queued>) -> bool {
+    /// Brings a group into the engine.
+    fn write_group(&mut self, group: Vec<Queued>) {
         let bytes = group.iter().map(|queued| queued.bytes).sum();
         let last = group.last().map_or(0, |queued| queued.sequence);
         let mut dones = Vec::with_capacity(group.len());
@@ -105,33 +140,66 @@ impl LogWriter {
             dones.push(queued.done);
             changes.push(queued.change);
         }
-        let outcome = self.write_all(changes).and_then(|(records, durable)| {
-            self.unflushed = true;
-            if durable {
-                self.shared.engine.flush_log()?;
-                self.unflushed = false;
+        match self.write_all(changes) {
+            Ok((records, durable)) => {
+                self.unflushed = true;
+                self.written = Some(Group {
+                    dones,
+                    last,
+                    bytes,
+                    records,
+                    durable,
+                });
             }
-            let written = self.shared.core.lock().written(last);
-            answer(written, &Ok(()));
-            Ok(records)
-        });
-        match outcome {
-            Ok(records) => {
-                self.shared
-                    .core
-                    .lock()
-                    .committed(bytes, records, &self.shared.options);
-                answer(dones, &Ok(()));
-                true
-            }
-            Err(error) => {
-                // Those of this group called first, so they are answered first.
-                let later = self.shared.core.lock().fail(&error);
-                dones.extend(later);
-                answer(dones, &Err(error));
-                false
-            }
+            Err(error) => self.fail(dones, &error),
         }
+    }
+
+    /// Flushes what is written, if anybody is promised that, and answers it.
+    fn finish_group(&mut self) {
+        let Some(group) = self.written.take() else {
+            return;
+        };
+        if group.durable {
+            if let Err(error) = self.shared.engine.flush_log() {
+                self.fail(group.dones, &error);
+                return;
+            }
+            self.unflushed = false;
+        }
+        self.answer(group);
+    }
+
+    fn answer(&self, group: Group) {
+        let written = self.shared.core.lock().written(group.last);
+        answer(written, &Ok(()));
+        self.shared
+            .core
+            .lock()
+            .committed(group.bytes, group.records, &self.shared.options);
+        answer(group.dones, &Ok(()));
+    }
+
+    /// The planted bug: everyone is told that it is durable, and then it is made so.
+    fn answer_early(&mut self) {
+        if let Some(group) = self.written.take() {
+            let still_to_flush = Group {
+                dones: Vec::new(),
+                last: group.last,
+                bytes: 0,
+                records: 0,
+                durable: group.durable,
+            };
+            self.answer(group);
+            self.written = Some(still_to_flush);
+        }
+    }
+
+    /// Stops the log for good. Those of the group called first, so they are answered first.
+    fn fail(&self, mut dones: Vec<Done>, error: &StorageError) {
+        let later = self.shared.core.lock().fail(error);
+        dones.extend(later);
+        answer(dones, &Err(error.clone()));
     }
 
     /// Writes the changes in order. Returns the number of records, and whether a flush is due.
