@@ -8,7 +8,7 @@
 //! | committed on a quorum | when a leader counts an entry as committed, a quorum has it durably |
 //! | flushed stays | after a crash a node has every entry that was durable before, and its term |
 //! | nothing goes back | term, commit, applied of a process only grow |
-//! | applied within commit | nothing is applied that is not committed |
+//! | applied within commit | what a node has applied is on a quorum's disks, or another node holds it to be committed |
 //! | equal digests | states at the same index are equal |
 //! | runs until it is stopped | a node ends only of what was done to its disk |
 
@@ -32,10 +32,15 @@ struct Copy {
     compared: u64,
     /// The highest term in which it led.
     led: u64,
+    /// The highest term that it was seen in, by any process on this disk. Consensus shows a term only once it is
+    /// flushed, so a node owes it from then on.
+    term: u64,
+    /// The greatest index that it ever held to be committed.
+    commit: u64,
     /// Its log cannot be read any more, since its disk has failed: what it acknowledged last is not known.
     unread: bool,
-    /// What it has forgotten does not count: its disk was damaged or replaced.
-    lost: bool,
+    /// Its disk was damaged or replaced when its log reached that far; what it has forgotten of that does not count.
+    lost_at: Option<u64>,
 }
 
 /// The watch over a run.
@@ -51,8 +56,6 @@ pub(crate) struct Watch {
     digests: BTreeMap<u64, ([u8; 16], NodeId)>,
     /// The groups of voters by which entries may have been committed lately, and when they were seen last.
     groups: VecDeque<(u64, Vec<BTreeSet<NodeId>>)>,
-    /// The greatest index that any node knew to be committed.
-    highest_commit: u64,
 }
 
 /// For how long a group of voters may have been the one by which an entry was committed, in milliseconds.
@@ -70,7 +73,6 @@ impl Watch {
             on_quorum: 0,
             digests: BTreeMap::new(),
             groups: VecDeque::new(),
-            highest_commit: 0,
         }
     }
 
@@ -94,9 +96,11 @@ impl Watch {
         copy.seen = None;
     }
 
-    /// A node's disk cannot be counted on any more.
+    /// What a node's disk holds now cannot be counted on any more; what it takes in later can.
     pub(crate) fn lost(&mut self, id: NodeId) {
-        self.copies.entry(id).or_default().lost = true;
+        let copy = self.copies.entry(id).or_default();
+        let last = copy.marks.last_key_value().map_or(0, |(last, _)| *last);
+        copy.lost_at = Some(last.max(copy.durable));
     }
 
     /// Looks at every node.
@@ -111,23 +115,23 @@ impl Watch {
             }
             let vitals = running.node.vitals();
             let mut copy = self.copies.remove(id).unwrap_or_default();
+            copy.commit = copy.commit.max(vitals.commit);
             if !vitals.running || machine.ended().is_some() {
                 // It says nothing any more, but what it made durable before it stopped still counts.
                 self.read_log(*id, &mut copy, vitals, &running);
                 self.copies.insert(*id, copy);
                 continue;
             }
-            self.highest_commit = self.highest_commit.max(vitals.commit);
             self.compare(*id, &mut copy, vitals, &running);
             self.copies.insert(*id, copy);
             if vitals.leads {
                 leaders.push((*id, vitals, running));
             }
         }
-        self.check_applied();
         for (id, vitals, running) in leaders {
             self.look_at_quorum(id, vitals, &running);
         }
+        self.check_applied();
     }
 
     fn compare(&mut self, id: NodeId, copy: &mut Copy, vitals: Vitals, running: &Running) {
@@ -158,6 +162,7 @@ impl Watch {
             );
         }
         self.count(copy.seen, vitals);
+        copy.term = copy.term.max(vitals.term);
         copy.seen = Some(vitals);
     }
 
@@ -169,11 +174,11 @@ impl Watch {
         vitals: Vitals,
         running: &Running,
     ) -> bool {
-        if copy.lost {
+        if copy.lost_at.is_some() {
             return true;
         }
         let last_term = copy.marks.last_key_value().map_or(0, |(_, mark)| mark.0);
-        let owed = last_term.max(copy.led);
+        let owed = last_term.max(copy.led).max(copy.term);
         if vitals.term < owed {
             self.shared.fail(
                 "flushed stays",
@@ -237,15 +242,21 @@ impl Watch {
         }
     }
 
+    /// A node's own word that something is committed is not enough.
     fn check_applied(&self) {
         for (id, copy) in &self.copies {
             let applied = copy.seen.map_or(0, |seen| seen.applied);
-            if applied > self.highest_commit {
+            let others = self.copies.iter().filter(|(other, _)| *other != id);
+            let known = others.map(|(_, other)| other.commit).max().unwrap_or(0);
+            if applied <= self.on_quorum.max(known) {
+                continue;
+            }
+            let mark = copy.marks.get(&applied).copied();
+            if !mark.is_some_and(|mark| self.is_on_quorum(applied, mark)) {
                 self.shared.fail(
                     "applied within commit",
                     format!(
-                        "node {id} has applied {applied}, but nobody knows more than {} to be committed",
-                        self.highest_commit
+                        "node {id} has applied {applied}, which is on no quorum, and no other node knows more than {known} to be committed"
                     ),
                 );
             }
@@ -371,16 +382,11 @@ impl Watch {
             .map(|(index, mark)| (*index, *mark))
             .collect();
         for (index, mark) in new {
-            let has = |voter: &&NodeId| self.has_durably(**voter, index, mark);
-            let is_quorum =
-                |voters: &BTreeSet<NodeId>| voters.iter().filter(has).count() * 2 > voters.len();
-            if !self
-                .groups
-                .iter()
-                .any(|(_, groups)| groups.iter().all(is_quorum))
-            {
-                let all: BTreeSet<_> = self.copies.keys().collect();
-                let holders: BTreeSet<_> = all.into_iter().filter(has).collect();
+            if !self.is_on_quorum(index, mark) {
+                let all = self.copies.keys();
+                let holders: BTreeSet<_> = all
+                    .filter(|id| self.has_durably(**id, index, mark))
+                    .collect();
                 self.shared.fail(
                     "committed on a quorum",
                     format!(
@@ -391,6 +397,15 @@ impl Watch {
             }
         }
         self.on_quorum = vitals.commit;
+    }
+
+    /// Whether a quorum of the voters has an entry on its disks.
+    fn is_on_quorum(&self, index: u64, mark: (u64, [u8; 16])) -> bool {
+        let has = |voter: &&NodeId| self.has_durably(**voter, index, mark);
+        let is_quorum =
+            |voters: &BTreeSet<NodeId>| voters.iter().filter(has).count() * 2 > voters.len();
+        let mut groups = self.groups.iter();
+        groups.any(|(_, groups)| groups.iter().all(is_quorum))
     }
 
     /// An entry may have been committed just before the membership changed.
@@ -406,7 +421,7 @@ impl Watch {
             return false;
         };
         // What a damaged disk has lost was counted when it was there.
-        if copy.lost {
+        if copy.lost_at.is_some_and(|lost_at| index <= lost_at) {
             return true;
         }
         let first = copy
