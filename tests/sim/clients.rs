@@ -9,6 +9,7 @@ mod bookings;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mesto_raft::NodeId;
@@ -29,6 +30,9 @@ pub(crate) const FIRST_SLOT: u64 = 492_416;
 const PATIENCE_MS: u64 = 7_000;
 /// How often a client tries again at the most.
 const TRIES: u64 = 6;
+
+/// How long the one who looks back waits before it asks again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The password of a user, at first.
 fn password(user: u64) -> String {
@@ -109,19 +113,31 @@ impl Client {
         *self.town.left.lock() += 1;
     }
 
-    /// After the trouble is over: asks everything once more, so that what was lost shows.
+    /// After the trouble is over: asks everything once more until it is answered, so that what was lost shows.
     pub(crate) async fn look_back(mut self) {
         for _ in 0..3 {
-            self.availability(false, None).await;
+            while !self.availability(false, None).await {
+                self.ask_elsewhere().await;
+            }
         }
         for user in 0..self.town.plan.load.users {
-            self.bookings_of(user, false, None).await;
+            while !self.bookings_of(user, false, None).await {
+                self.ask_elsewhere().await;
+            }
         }
         let known = self.town.bookings.lock().clone();
         for (user, booking) in known {
-            self.booking_of(user, booking, false).await;
+            while !self.booking_of(user, booking.clone(), false).await {
+                self.ask_elsewhere().await;
+            }
         }
-        *self.town.left.lock() += 1;
+        self.town.looked_back.store(true, Ordering::Relaxed);
+    }
+
+    /// A node whose disk is lost may never answer.
+    async fn ask_elsewhere(&mut self) {
+        self.switch();
+        tokio::time::sleep(ASK_AGAIN).await;
     }
 
     fn switch(&mut self) {

@@ -43,6 +43,8 @@ pub(crate) struct Town {
     pub(crate) closing: AtomicBool,
     /// Clients that have ended.
     pub(crate) left: Mutex<u64>,
+    /// Somebody has got an answer to every question about what is left at the end.
+    pub(crate) looked_back: AtomicBool,
     /// Nodes that were seen to serve, since the liveness of a quorum was asked for.
     pub(crate) proven: Mutex<BTreeSet<NodeId>>,
 }
@@ -107,6 +109,7 @@ impl Town {
             leader: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             left: Mutex::default(),
+            looked_back: AtomicBool::new(false),
             proven: Mutex::default(),
         }
     }

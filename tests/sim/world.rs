@@ -44,6 +44,12 @@ const AUDIT_TICKS: u64 = 1_500;
 /// whole of a time-out.
 const OPEN_MS: u64 = 120_000;
 
+/// How long clients may take to end what they have begun, in milliseconds: some wait for answers that were lost, and
+/// then try again.
+const CLOSING_MS: u64 = 120_000;
+/// How long it may take to ask everything once more, in milliseconds.
+const LOOK_BACK_MS: u64 = 60_000;
+
 /// A run.
 pub(crate) struct World {
     pub(crate) sim: turmoil::Sim<'static>,
@@ -273,15 +279,20 @@ impl World {
         self.mend_everything();
         self.town.closing.store(true, Ordering::Relaxed);
         let clients = self.clients;
-        self.run_until(3_000, |world| *world.town.left.lock() == clients);
-        self.expect_convergence("after everything was mended", 30_000);
-        let before = *self.town.left.lock();
-        let client = Client::new(&self.town, 0);
-        self.crowd.spawn(client.look_back());
-        if !self.run_until(60_000, |world| *world.town.left.lock() > before) {
+        if !self.run_until(CLOSING_MS, |world| *world.town.left.lock() == clients) {
             self.shared.fail(
                 "liveness",
-                "a client could not look back within 60 s of peace",
+                format!("of {clients} clients some do not end within {CLOSING_MS} ms of peace"),
+            );
+        }
+        self.expect_convergence("after everything was mended", 30_000);
+        let client = Client::new(&self.town, 0);
+        self.crowd.spawn(client.look_back());
+        let looked_back = |world: &Self| world.town.looked_back.load(Ordering::Relaxed);
+        if !self.run_until(LOOK_BACK_MS, looked_back) {
+            self.shared.fail(
+                "liveness",
+                format!("a client did not get all answers within {LOOK_BACK_MS} ms of peace"),
             );
         }
         self.expect_convergence("at the end", 30_000);

@@ -10,14 +10,14 @@ use crate::front::{Request, Response};
 use crate::town::Told;
 
 impl Client {
-    /// A read, with what it may be answered checked by the clock too.
+    /// A read, with what it may be answered checked by the clock too. Whether it got an answer that says something.
     pub(super) async fn read(
         &mut self,
         user: Option<u64>,
         action: Action,
         mut request: Request,
         min_index: Option<u64>,
-    ) {
+    ) -> bool {
         let mut bound_ms = None;
         if action.is_local() {
             self.town.count(Event::LocalRead);
@@ -36,7 +36,7 @@ impl Client {
         for _ in 0..3 {
             if let Some(user) = user {
                 let Some(session) = self.session(user).await else {
-                    return;
+                    return false;
                 };
                 request.token = Some(session.access);
             }
@@ -59,11 +59,13 @@ impl Client {
             if let (Some(bound_ms), true) = (bound_ms, response.is_success()) {
                 self.check_staleness(&response, called_ms, bound_ms);
             }
-            if let Some(outcome) = self.outcome(&action, &response) {
-                self.settle(number, &action, &response, outcome);
-            }
-            return;
+            let Some(outcome) = self.outcome(&action, &response) else {
+                return false;
+            };
+            self.settle(number, &action, &response, outcome);
+            return true;
         }
+        false
     }
 
     pub(super) fn check_staleness(&self, response: &Response, called_ms: u64, bound_ms: u64) {
@@ -152,7 +154,7 @@ impl Client {
                         let again = outcome == Outcome::Refused(Refusal::NotApplied);
                         self.settle(number, &action, response, outcome);
                         if !again {
-                            self.repeat(&action, &request, response).await;
+                            self.repeat(user, &action, &request, response).await;
                             return Ended::Answered(Arc::clone(response));
                         }
                         self.town.count(Event::NotApplied);
@@ -184,8 +186,15 @@ impl Client {
         Ended::Open
     }
 
-    /// Some clients ask again though they were answered, and must get the same answer.
-    pub(super) async fn repeat(&mut self, action: &Action, request: &Request, first: &Response) {
+    /// Some clients ask again though they were answered, and must get the same answer. Another one is written down, too:
+    /// two answers to one key are what a forgotten key looks like.
+    pub(super) async fn repeat(
+        &mut self,
+        user: u64,
+        action: &Action,
+        request: &Request,
+        first: &Response,
+    ) {
         if request.key.is_none()
             || !first.is_success()
             || !self.dice.chance(self.town.plan.load.repeats)
@@ -195,10 +204,10 @@ impl Client {
         self.switch();
         let number = self.call(action, None);
         let told = self.town.ask(self.node, request.clone(), PATIENCE_MS).await;
-        if let Told::Answer(response) = told
-            && response.is_success()
-            && let Some(outcome) = self.outcome(action, &response)
-        {
+        let Told::Answer(response) = told else { return };
+        if self.must_sign_in(Some(user), &response) {
+            self.withdraw(number);
+        } else if let Some(outcome) = self.outcome(action, &response) {
             self.settle(number, action, &response, outcome);
         }
     }

@@ -92,7 +92,7 @@ impl Client {
         (self.dice.chance(0.3) && self.seen_index > 0).then_some(self.seen_index)
     }
 
-    pub(super) async fn availability(&mut self, local: bool, min_index: Option<u64>) {
+    pub(super) async fn availability(&mut self, local: bool, min_index: Option<u64>) -> bool {
         let plan = &self.town.plan.load;
         let slots: Vec<u64> = (FIRST_SLOT..FIRST_SLOT + plan.slots).collect();
         let action = Action::Availability {
@@ -104,7 +104,7 @@ impl Client {
             "GET",
             format!("/api/v1/spaces/{SPACE}/availability?date={DAY}"),
         );
-        self.read(None, action, request, min_index).await;
+        self.read(None, action, request, min_index).await
     }
 
     pub(super) async fn list(&mut self) {
@@ -113,13 +113,18 @@ impl Client {
         self.bookings_of(user, local, min_index).await;
     }
 
-    pub(super) async fn bookings_of(&mut self, user: u64, local: bool, min_index: Option<u64>) {
+    pub(super) async fn bookings_of(
+        &mut self,
+        user: u64,
+        local: bool,
+        min_index: Option<u64>,
+    ) -> bool {
         let action = Action::List {
             local,
             user: user_name(user),
         };
         let request = Request::new("GET", "/api/v1/bookings?status=active&limit=100");
-        self.read(Some(user), action, request, min_index).await;
+        self.read(Some(user), action, request, min_index).await
     }
 
     pub(super) async fn look_at_one(&mut self) {
@@ -129,13 +134,13 @@ impl Client {
         }
     }
 
-    pub(super) async fn booking_of(&mut self, user: u64, booking: Id, local: bool) {
+    pub(super) async fn booking_of(&mut self, user: u64, booking: Id, local: bool) -> bool {
         let request = Request::new("GET", format!("/api/v1/bookings/{booking}"));
         let action = Action::Get {
             local,
             user: user_name(user),
             booking,
         };
-        self.read(Some(user), action, request, None).await;
+        self.read(Some(user), action, request, None).await
     }
 }
