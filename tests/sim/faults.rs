@@ -39,12 +39,23 @@ enum Later {
     SpeedUp(Host, Host),
     /// Start the process, if none runs.
     Start(NodeId),
+    /// Cut its power when so many entries are not flushed, or when so many milliseconds have passed.
+    Cut(NodeId, u64, u64),
     /// Let it go on.
     Resume(NodeId),
     /// Make room on the disk, and start the process again.
     FreeDisk(NodeId),
     /// Replace a node whose disk is lost.
     Replace(NodeId),
+}
+
+/// What a node may stop of.
+#[derive(Debug, Clone, Copy)]
+struct Excuse {
+    /// What it counts as.
+    event: Event,
+    /// How many faults of the disk had fired when this one was set up.
+    fired: u64,
 }
 
 /// Who makes the trouble.
@@ -55,8 +66,10 @@ pub(crate) struct Director {
     numbers: u64,
     /// Nodes whose disk is damaged, wiped or gone.
     pub(crate) lost: BTreeSet<NodeId>,
-    /// Nodes that may stop by themselves, because of what was done to their disks.
-    excused: BTreeSet<NodeId>,
+    /// Nodes that may stop by themselves once a fault of their disk has fired.
+    excused: BTreeMap<NodeId, Excuse>,
+    /// Nodes whose disk was damaged, by what it counts as when they find it.
+    hurt: BTreeMap<NodeId, Event>,
     /// Nodes whose disk is full.
     full: BTreeSet<NodeId>,
     /// Nodes that are on their way out, with those that take their place.
@@ -64,8 +77,8 @@ pub(crate) struct Director {
     next_node: NodeId,
     last_node: NodeId,
     jumped_ms: u64,
-    /// Nodes whose disk was replaced by an empty one under their old id.
-    wiped: BTreeSet<NodeId>,
+    /// Nodes whose disk was replaced by an empty one under their old id, and whether they have run since.
+    wiped: BTreeMap<NodeId, bool>,
     /// Nodes that stay as they are until the end of the run.
     pub(crate) forsaken: BTreeSet<NodeId>,
 }
@@ -79,13 +92,14 @@ impl Director {
             later: BTreeMap::new(),
             numbers: 0,
             lost: BTreeSet::new(),
-            excused: BTreeSet::new(),
+            excused: BTreeMap::new(),
+            hurt: BTreeMap::new(),
             full: BTreeSet::new(),
             replacing: BTreeMap::new(),
             next_node: plan.founders + 1,
             last_node: plan.founders + MORE_NODES,
             jumped_ms: 0,
-            wiped: BTreeSet::new(),
+            wiped: BTreeMap::new(),
             forsaken: BTreeSet::new(),
         }
     }
@@ -147,12 +161,16 @@ impl World {
             Later::Release(a, b) => self.sim.release(name(a), name(b)),
             Later::SpeedUp(a, b) => self.set_speed(a, b, self.plan.network.latency_ms.1),
             Later::Start(id) => self.start(id),
+            Later::Cut(id, unflushed, left_ms) => self.cut_when(id, unflushed, left_ms),
             Later::Resume(id) => self.resume(id),
             Later::FreeDisk(id) => {
                 if let Some(machine) = self.machines.get_mut(&id) {
                     machine.disk.fail_writes(false);
                 }
                 self.director.full.remove(&id);
+                if !self.has_fired(id) {
+                    self.director.excused.remove(&id);
+                }
                 self.start(id);
             }
             Later::Replace(id) => self.replace(id),
@@ -257,6 +275,10 @@ impl World {
             // A flush that was to fail does not fail any more in all the time that is left.
             self.machines[id].disk.fail_flush_after(u64::MAX);
             self.director.full.remove(id);
+            // One that has failed may not have been noticed yet.
+            if !self.has_fired(*id) {
+                self.director.excused.remove(id);
+            }
             self.resume(*id);
             self.start(*id);
         }

@@ -3,7 +3,7 @@
 use mesto_raft::NodeId;
 use mesto_storage::{Order, Tree};
 
-use super::Later;
+use super::{Excuse, Later};
 use crate::coverage::Event;
 use crate::shared::note;
 use crate::town::Job;
@@ -11,23 +11,41 @@ use crate::world::World;
 
 impl World {
     pub(super) fn fail_flush(&mut self) {
-        if let Some(id) = self.someone() {
+        if let Some(id) = self.someone_without_excuse() {
             let after = self.director.dice.between(0, 5);
             note!(self.shared, "a flush of node {id} will fail");
-            self.director.excused.insert(id);
+            self.excuse(id, Event::FlushFailed);
             self.machines[&id].disk.fail_flush_after(after);
         }
     }
 
     pub(super) fn fill_disk(&mut self) {
-        if let Some(id) = self.someone() {
+        if let Some(id) = self.someone_without_excuse() {
             note!(self.shared, "the disk of node {id} is full");
-            self.director.excused.insert(id);
+            self.excuse(id, Event::DiskFull);
             self.director.full.insert(id);
             self.machines[&id].disk.fail_writes(true);
             let lasting_ms = self.lasting_ms();
             self.later(lasting_ms, Later::FreeDisk(id));
         }
+    }
+
+    /// A node waits for one fault at a time, so that it is clear of which one it stops.
+    fn someone_without_excuse(&mut self) -> Option<NodeId> {
+        let id = self.someone()?;
+        (!self.director.excused.contains_key(&id)).then_some(id)
+    }
+
+    /// From now on the node may stop, but only of a fault that fires from now on.
+    pub(super) fn excuse(&mut self, id: NodeId, event: Event) {
+        let fired = self.machines[&id].disk.counts().faults;
+        self.director.excused.insert(id, Excuse { event, fired });
+    }
+
+    /// Whether the fault that a node waits for has come.
+    pub(super) fn has_fired(&self, id: NodeId) -> bool {
+        let excuse = self.director.excused.get(&id);
+        excuse.is_some_and(|excuse| self.machines[&id].disk.counts().faults > excuse.fired)
     }
 
     /// Whether a node's disk may be destroyed: the voters that are whole without it are a majority of every membership
@@ -65,7 +83,6 @@ impl World {
 
     pub(super) fn lose(&mut self, id: NodeId) {
         self.director.lost.insert(id);
-        self.director.excused.insert(id);
         self.watch.lost(id);
         let in_ms = self.director.dice.between(500, 4_000);
         self.later(in_ms, Later::Replace(id));
@@ -88,6 +105,7 @@ impl World {
             "a record in the log of node {id} is damaged: {key:?}"
         );
         self.shared.count(Event::LogDamaged);
+        self.director.hurt.insert(id, Event::LogDamageFound);
         self.lose(id);
         self.start(id);
     }
@@ -136,7 +154,10 @@ impl World {
         );
         self.cut_power(id);
         self.lose(id);
-        self.director.wiped.insert(id);
+        self.director.wiped.insert(id, false);
+        // Whatever the old disk had in store is gone with it.
+        self.director.excused.remove(&id);
+        self.director.full.remove(&id);
         if let Some(machine) = self.machines.get_mut(&id) {
             machine.replace_disk();
         }

@@ -55,7 +55,7 @@ impl World {
             self.later(200, Later::Replace(id));
             return;
         }
-        if self.director.wiped.contains(&id) {
+        if self.director.wiped.get(&id) == Some(&true) {
             // It ran for a while, and was given nothing: see `check_refused`.
             self.shared.count(Event::Wiped);
         }
@@ -68,7 +68,6 @@ impl World {
         }
     }
 
-    /// Notices which processes ended, and whether they may have.
     /// Notices which processes ended, and whether they may have.
     pub(crate) fn look_after_machines(&mut self) {
         let ids: Vec<_> = self.machines.keys().copied().collect();
@@ -83,7 +82,7 @@ impl World {
                 }
                 continue;
             }
-            if self.director.wiped.contains(&id) {
+            if self.director.wiped.contains_key(&id) {
                 self.check_refused(id);
             }
             let machine = &self.machines[&id];
@@ -99,7 +98,9 @@ impl World {
             return;
         };
         let vitals = running.node.vitals();
-        if vitals.last_log > 0 || vitals.commit > 0 || vitals.leads {
+        self.director.wiped.insert(id, true);
+        // It has a term as soon as it has granted a vote.
+        if vitals.last_log > 0 || vitals.commit > 0 || vitals.leads || vitals.term > 0 {
             self.shared.fail(
                 "a wiped disk is refused",
                 format!("node {id} takes part again after its disk was wiped: {vitals:?}"),
@@ -108,7 +109,7 @@ impl World {
     }
 
     pub(super) fn ended(&mut self, id: NodeId, end: &End) {
-        if !self.director.excused.contains(&id) {
+        let Some(cause) = self.cause_of_end(id) else {
             let why = match end {
                 End::NotStarted(why) => format!("does not start: {why}"),
                 End::Stopped(why) => format!("has stopped: {why}"),
@@ -116,8 +117,8 @@ impl World {
             self.shared
                 .fail("runs until it is stopped", format!("node {id} {why}"));
             return;
-        }
-        self.count_end(id, end);
+        };
+        self.shared.count(cause);
         if self.director.lost.contains(&id) {
             // It stays down until it is replaced.
             self.kill(id);
@@ -130,20 +131,14 @@ impl World {
         self.later(down_ms, Later::Start(id));
     }
 
-    pub(super) fn count_end(&mut self, id: NodeId, end: &End) {
-        let machine = &self.machines[&id];
-        let text = match end {
-            End::NotStarted(why) | End::Stopped(why) => why,
-        };
-        let event = if machine.sickness.was_met() {
-            Event::StateDamageFound
-        } else if text.contains("damaged") {
-            Event::LogDamageFound
-        } else if text.contains("flush") {
-            Event::FlushFailed
-        } else {
-            Event::DiskFull
-        };
-        self.shared.count(event);
+    /// What was done to a node's disk that it has met, and may have stopped of.
+    fn cause_of_end(&self, id: NodeId) -> Option<Event> {
+        if self.machines[&id].sickness.was_met() {
+            return Some(Event::StateDamageFound);
+        }
+        if self.has_fired(id) {
+            return self.director.excused.get(&id).map(|excuse| excuse.event);
+        }
+        self.director.hurt.get(&id).copied()
     }
 }

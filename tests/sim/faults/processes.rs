@@ -7,6 +7,9 @@ use crate::coverage::Event;
 use crate::shared::note;
 use crate::world::World;
 
+/// How long a power cut waits for a moment at which it hurts, in milliseconds.
+const CUT_WAITS_MS: u64 = 300;
+
 impl World {
     pub(super) fn crash_one(&mut self) {
         let victim = if self.director.dice.chance(0.4) {
@@ -31,13 +34,31 @@ impl World {
         }
     }
 
+    /// Mostly a cut waits for a moment at which it hurts: when entries are on their way to the disk, now and then many.
     pub(super) fn cut_one(&mut self) {
         if let Some(id) = self.someone() {
-            self.shared.count(Event::PowerCut);
-            self.cut_power(id);
-            let down_ms = self.lasting_ms();
-            self.later(down_ms, Later::Start(id));
+            let unflushed = *self.director.dice.pick(&[0, 1, 1, 8, 30]);
+            self.cut_when(id, unflushed, CUT_WAITS_MS);
         }
+    }
+
+    /// Cuts a node's power as soon as so many entries are not flushed, or at last when the time is up.
+    pub(super) fn cut_when(&mut self, id: NodeId, unflushed: u64, left_ms: u64) {
+        let Some(machine) = self.machines.get(&id).filter(|machine| machine.is_up()) else {
+            return;
+        };
+        let waiting = machine.running().map_or(0, |running| {
+            let vitals = running.node.vitals();
+            vitals.last_log.saturating_sub(vitals.durable_log)
+        });
+        if waiting < unflushed && left_ms > 0 {
+            self.later(1, Later::Cut(id, unflushed, left_ms - 1));
+            return;
+        }
+        self.shared.count(Event::PowerCut);
+        self.cut_power(id);
+        let down_ms = self.lasting_ms();
+        self.later(down_ms, Later::Start(id));
     }
 
     pub(super) fn crash_all(&mut self, power: bool) {
@@ -88,10 +109,12 @@ impl World {
         if let Some(machine) = self.machines.get_mut(&id)
             && machine.process.is_none()
         {
-            if !self.director.lost.contains(&id) && !self.director.full.contains(&id) {
-                self.director.excused.remove(&id);
-            }
             machine.start();
+            // A new process meets a disk that is full still, but not what the last one was to meet.
+            self.director.excused.remove(&id);
+            if self.director.full.contains(&id) {
+                self.excuse(id, Event::DiskFull);
+            }
         }
     }
 
