@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mesto::booking::Instant;
 use mesto::booking::account::User;
 use mesto::booking::codec;
 use mesto::booking::ids::{BookingId, DeskId, UserId};
@@ -12,7 +13,7 @@ use mesto::booking::reservation::Booking;
 use mesto_raft::NodeId;
 use mesto_storage::Order;
 
-use crate::checker::history::{Action, History, Outcome, Record};
+use crate::checker::history::{Action, History, Outcome, Record, Refusal};
 use crate::clients::FIRST_SLOT;
 use crate::machine::Running;
 use crate::shared::Shared;
@@ -249,18 +250,10 @@ impl Books {
         self.check_asked_for(history, &made)
     }
 
-    /// Bookings that nobody was told of are no more than there are creates without an answer, user by user.
+    /// For each booking that nobody was told of there is a create of its own that nobody was ever told the end of, by the
+    /// same user, of the same desk and slots. (Clients move and cancel only what they were told of.)
     fn check_asked_for(&self, history: &History, made: &BTreeSet<String>) -> Result<(), String> {
-        let mut open: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for (number, record) in history.records.iter().enumerate() {
-            if let (Action::Create { user, key, .. }, None) = (&record.action, &record.answer) {
-                let name = key
-                    .as_ref()
-                    .map_or(format!("without key {number}"), ToString::to_string);
-                open.entry(user.to_string()).or_default().insert(name);
-            }
-        }
-        let mut unasked: BTreeMap<String, usize> = BTreeMap::new();
+        let mut open = open_creates(history);
         for booking in self.bookings.values() {
             // What operators brought in is on days of its own.
             if made.contains(&booking.id.to_string()) || !is_on_the_day(booking) {
@@ -270,32 +263,78 @@ impl Books {
                 .users
                 .get(&booking.user)
                 .and_then(|user| user.email.as_ref());
-            let name = email.map_or(String::new(), |email| {
-                email
-                    .as_str()
-                    .split('@')
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned()
+            let name = email.map_or("", |email| {
+                email.as_str().split('@').next().unwrap_or_default()
             });
-            *unasked.entry(name).or_default() += 1;
-        }
-        for (user, count) in unasked {
-            let asked = open.get(&user).map_or(0, BTreeSet::len);
-            if count > asked {
-                return Err(format!(
-                    "user {user} has {count} bookings that nobody was told of, but asked for {asked} at most"
-                ));
+            let wanted = Wanted {
+                user: name.to_owned(),
+                desk: booking.desk.to_string(),
+                slots: (hour(booking.interval.starts())..hour(booking.interval.ends())).collect(),
+            };
+            match open.get_mut(&wanted) {
+                Some(left) if *left > 0 => *left -= 1,
+                _ => {
+                    return Err(format!(
+                        "nobody was told of {}, and nobody waits for it: {wanted:?}",
+                        booking.id
+                    ));
+                }
             }
         }
         Ok(())
     }
 }
 
+/// What a create asks for.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Wanted {
+    user: String,
+    desk: String,
+    slots: Vec<u64>,
+}
+
+/// The creates of which nobody knows what became, each key once: how many of each kind.
+fn open_creates(history: &History) -> BTreeMap<Wanted, usize> {
+    let mut tries: BTreeMap<String, Vec<&Record>> = BTreeMap::new();
+    for (number, record) in history.records.iter().enumerate() {
+        if let Action::Create { user, key, .. } = &record.action {
+            let name = key.as_ref().map_or(format!("without key {number}"), |key| {
+                format!("{user} {key}")
+            });
+            tries.entry(name).or_default().push(record);
+        }
+    }
+    let is_settled = |record: &&Record| {
+        let answer = record.answer.as_ref();
+        answer.is_some_and(|answer| answer.outcome != Outcome::Refused(Refusal::NotApplied))
+    };
+    let mut open = BTreeMap::new();
+    for tries in tries.values() {
+        if tries.iter().any(is_settled) || tries.iter().all(|record| record.answer.is_some()) {
+            continue;
+        }
+        if let Action::Create {
+            user, desk, slots, ..
+        } = &tries[0].action
+        {
+            let wanted = Wanted {
+                user: user.to_string(),
+                desk: desk.to_string(),
+                slots: slots.clone(),
+            };
+            *open.entry(wanted).or_default() += 1;
+        }
+    }
+    open
+}
+
+fn hour(at: Instant) -> u64 {
+    at.as_ms() / 3_600_000
+}
+
 /// Whether it is one of those that clients fight for.
 fn is_on_the_day(booking: &Booking) -> bool {
-    let hour = booking.interval.starts().as_ms() / 3_600_000;
-    hour < FIRST_SLOT + 24
+    hour(booking.interval.starts()) < FIRST_SLOT + 24
 }
 
 /// The booking that a client was told of.
