@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use base64::Engine as _;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -14,6 +15,7 @@ use crate::nodes::{Cluster, OPERATOR};
 pub(crate) struct Person {
     pub(crate) name: Id,
     pub(crate) token: String,
+    email: String,
 }
 
 /// The desks and slots of one epoch. A slot is named by the hour that it starts at, counted from 1970.
@@ -23,6 +25,9 @@ pub(crate) struct Grid {
     pub(crate) date: jiff::civil::Date,
     pub(crate) slots: Vec<u64>,
 }
+
+/// Everybody's password.
+const PASSWORD: &str = "a-password-of-chaos";
 
 /// The slug of the space that everybody books in.
 pub(crate) const SPACE: &str = "chaos";
@@ -271,7 +276,8 @@ pub(crate) async fn make_space(cluster: &Cluster, desks: usize) -> anyhow::Resul
 
 /// Registers a person and signs them in.
 pub(crate) async fn make_person(cluster: &Cluster, number: usize) -> anyhow::Result<Person> {
-    let account = json!({ "email": format!("client-{number}@example.org"), "password": "a-password-of-chaos" });
+    let email = format!("client-{number}@example.org");
+    let account = json!({ "email": email, "password": PASSWORD });
     let ids = cluster.ids();
     let node = ids[number % ids.len()];
     let users = cluster
@@ -290,7 +296,25 @@ pub(crate) async fn make_person(cluster: &Cluster, number: usize) -> anyhow::Res
             .as_str()
             .context("a session has a token")?
             .to_owned(),
+        email,
     })
+}
+
+/// When a node says that it issues a token, in seconds since 1970 by its own clock; nothing if it does not issue one now.
+pub(crate) async fn issue_time(cluster: &Cluster, node: u64, person: &Person) -> Option<i64> {
+    let account = json!({ "email": person.email, "password": PASSWORD });
+    let request = cluster
+        .http
+        .post(cluster.url(node, "/api/v1/sessions"))
+        .json(&account);
+    let answer = request.timeout(Duration::from_secs(2)).send().await.ok()?;
+    let session: Value = answer.error_for_status().ok()?.json().await.ok()?;
+    let claims = session["access_token"].as_str()?.split('.').nth(1)?;
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(claims)
+        .ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    claims["iat"].as_i64()
 }
 
 /// The grid of epoch `number`: a day of its own.

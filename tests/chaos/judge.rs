@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::checker::history::{Action, History, Id, Outcome, Refusal, Sight};
-use crate::checker::{self, BUDGET, text};
+use crate::checker::{self, BUDGET, Verdict, text};
 use crate::plant::CHANGES;
 
 /// What came of judging one epoch.
@@ -17,7 +17,8 @@ pub(crate) struct Judgement {
     pub(crate) epoch: u64,
     /// The checker's words.
     pub(crate) verdict: String,
-    pub(crate) linearizable: bool,
+    /// Whether the checker found something that cannot be explained; one that gave up has not.
+    pub(crate) violation: bool,
     /// How many acknowledged bookings that nobody touched again were found at the end.
     pub(crate) kept: usize,
     /// What is wrong, if anything.
@@ -60,7 +61,7 @@ pub(crate) fn judge(epoch: u64, history: &History, folder: &Path) -> Judgement {
     }
     Judgement {
         epoch,
-        linearizable: verdict.is_linearizable(),
+        violation: matches!(verdict, Verdict::Violation(_)),
         verdict: verdict
             .to_string()
             .lines()
@@ -76,7 +77,9 @@ pub(crate) fn judge(epoch: u64, history: &History, folder: &Path) -> Judgement {
 
 /// Each change of one answer that a checker must catch, tried.
 fn planted(history: &History) -> Vec<(&'static str, Option<bool>)> {
-    let caught = |changed: History| !checker::check(&changed, BUDGET).is_linearizable();
+    // A checker that gives up has caught nothing.
+    let caught =
+        |changed: History| matches!(checker::check(&changed, BUDGET), Verdict::Violation(_));
     CHANGES
         .iter()
         .map(|(name, change)| (*name, change(history).map(caught)))

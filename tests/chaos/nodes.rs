@@ -31,11 +31,19 @@ const RECOVERY_LIMIT: Duration = Duration::from_secs(45);
 
 /// Settings that differ from the defaults: snapshots and purges come within minutes, sessions outlive the run even when
 /// a clock is an hour ahead, and reads and writes that find no leader are told so while the fault lasts.
-const SETTINGS: &str = "\
-[raft]\nsnapshot_every_entries = 1000\nkeep_log_entries = 200\n\
-[sign_in]\naccess_token_ttl_s = 86400\n\
-[http]\nwrite_ms = 1500\nread_ms = 1000\n\
-[log]\nlevel = \"info\"\n";
+fn settings() -> String {
+    format!(
+        "[raft]\nsnapshot_every_entries = 1000\nkeep_log_entries = 200\n\
+         [sign_in]\naccess_token_ttl_s = 86400\n\
+         [http]\nwrite_ms = {WRITE_MS}\nread_ms = {READ_MS}\n\
+         [log]\nlevel = \"info\"\n"
+    )
+}
+
+/// How long a node tries to have a write decided, in milliseconds.
+pub(crate) const WRITE_MS: u64 = 1_500;
+/// How long it tries to have a read confirmed, in milliseconds.
+const READ_MS: u64 = 1_000;
 
 /// A cluster whose nodes are processes.
 pub(crate) struct Cluster {
@@ -123,7 +131,7 @@ impl Cluster {
     }
 
     fn write_config(&self) -> anyhow::Result<()> {
-        let mut text = SETTINGS.to_owned();
+        let mut text = settings();
         for (id, node) in self.nodes.iter().filter(|(_, node)| !node.gone) {
             let Node {
                 http, peer, proxy, ..
@@ -380,7 +388,7 @@ impl Cluster {
             .as_ref()
             .context("it does not run")?
             .id();
-        let log = fs::File::create(self.folder.join(format!("node-{id}.strace")))?;
+        let log = fs::File::create(self.strace_log(id))?;
         let mut tracer = Command::new("strace");
         tracer.args(["-f", "-qq", "-p", &pid.to_string()]);
         tracer.args([
@@ -403,13 +411,23 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends what [`Cluster::trace`] began.
-    pub(crate) fn untrace(&mut self, id: u64) {
-        if let Some(mut tracer) = self.node_mut(id).tracer.take() {
-            // On this signal it lets go of the process before it ends.
-            let _ = signal(tracer.id(), "INT");
-            let _ = tracer.wait();
-        }
+    /// Ends what [`Cluster::trace`] began, if it did. Gives how many calls were delayed.
+    pub(crate) fn untrace(&mut self, id: u64) -> usize {
+        let Some(mut tracer) = self.node_mut(id).tracer.take() else {
+            return 0;
+        };
+        // On this signal it lets go of the process before it ends.
+        let _ = signal(tracer.id(), "INT");
+        let _ = tracer.wait();
+        let said = fs::read_to_string(self.strace_log(id)).unwrap_or_default();
+        said.lines()
+            .filter(|line| line.contains("(DELAYED)"))
+            .count()
+    }
+
+    /// What `strace` says of what it did to a node.
+    fn strace_log(&self, id: u64) -> PathBuf {
+        self.folder.join(format!("node-{id}.strace"))
     }
 
     pub(crate) async fn answers(&self, id: u64, path: &str, status: u16) -> bool {

@@ -101,10 +101,7 @@ fn tell(options: &Options, run: &Run, page: &Path) -> bool {
     }
     println!("report: {}", page.display());
     if let Some(plant) = options.plant {
-        let caught = run
-            .judgements
-            .iter()
-            .any(|judgement| !judgement.linearizable);
+        let caught = run.judgements.iter().any(|judgement| judgement.violation);
         println!(
             "the planted bug {plant:?} was {}",
             if caught { "found" } else { "NOT found" }

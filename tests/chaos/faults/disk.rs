@@ -19,8 +19,9 @@ impl Chaos<'_> {
             .trace(id, &format!("delay_enter={}", delay_ms * 1_000))
             .await?;
         self.pass(2_000, 4_000).await;
-        self.cluster.untrace(id);
-        Ok(self.held(vec![id], format!("{delay_ms} ms a sync")))
+        let delayed = self.cluster.untrace(id);
+        anyhow::ensure!(delayed > 0, "not one sync of node {id} was delayed");
+        Ok(self.held(vec![id], format!("{delay_ms} ms a sync, {delayed} of them")))
     }
 
     pub(super) async fn sync_error(&mut self, leader: bool) -> anyhow::Result<Held> {

@@ -1,10 +1,11 @@
 //! Processes that end, stop for a while, or have a wrong clock.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
 use super::{Chaos, Held};
+use crate::api::issue_time;
 use crate::nodes::OPERATOR;
 use crate::stalls::Patience;
 
@@ -63,10 +64,28 @@ impl Chaos<'_> {
         self.cluster.set_clock(id, seconds)?;
         // The node looks at its clock's file once a second.
         tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let wrong_s = self.wrong_by(id).await?;
+        anyhow::ensure!(
+            wrong_s.abs_diff(seconds) < 60,
+            "the clock of node {id} was to be {seconds:+} s wrong and is {wrong_s:+} s"
+        );
         self.pass(500, 2_000).await;
         self.cluster.set_clock(id, 0)?;
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         Ok(self.held(vec![id], format!("{seconds:+} s")))
+    }
+
+    /// How wrong a node's clock is, in seconds, as the tokens say that it issues.
+    async fn wrong_by(&self, id: u64) -> anyhow::Result<i64> {
+        let mut patience = Patience::of(Duration::from_secs(10));
+        loop {
+            if let Some(issued_s) = issue_time(self.cluster, id, &self.probe.person).await {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+                return Ok(issued_s - i64::try_from(now.as_secs())?);
+            }
+            anyhow::ensure!(!patience.is_over(), "node {id} lets nobody sign in");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     pub(super) async fn hand_over(&mut self) -> anyhow::Result<Held> {
