@@ -62,29 +62,29 @@ impl Chaos<'_> {
     pub(super) async fn clock(&mut self, leader: bool, seconds: i64) -> anyhow::Result<Held> {
         let id = self.target(leader).await?;
         self.cluster.set_clock(id, seconds)?;
-        // The node looks at its clock's file once a second.
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
-        let wrong_s = self.wrong_by(id).await?;
-        anyhow::ensure!(
-            wrong_s.abs_diff(seconds) < 60,
-            "the clock of node {id} was to be {seconds:+} s wrong and is {wrong_s:+} s"
-        );
+        self.await_clock(id, seconds).await?;
         self.pass(500, 2_000).await;
         self.cluster.set_clock(id, 0)?;
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        self.await_clock(id, 0).await?;
         Ok(self.held(vec![id], format!("{seconds:+} s")))
     }
 
-    /// How wrong a node's clock is, in seconds, as the tokens say that it issues.
-    async fn wrong_by(&self, id: u64) -> anyhow::Result<i64> {
-        let mut patience = Patience::of(Duration::from_secs(10));
+    /// Waits until a node's clock is wrong by so many seconds, as the tokens say that it issues: it looks at its clock's
+    /// file about once a second.
+    async fn await_clock(&self, id: u64, seconds: i64) -> anyhow::Result<()> {
+        let mut patience = Patience::of(Duration::from_secs(15));
         loop {
-            if let Some(issued_s) = issue_time(self.cluster, id, &self.probe.person).await {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-                return Ok(issued_s - i64::try_from(now.as_secs())?);
+            let issued_s = issue_time(self.cluster, id, &self.probe.person).await;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+            let now_s = i64::try_from(now.as_secs())?;
+            if issued_s.is_some_and(|issued_s| (issued_s - now_s).abs_diff(seconds) < 60) {
+                return Ok(());
             }
-            anyhow::ensure!(!patience.is_over(), "node {id} lets nobody sign in");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            anyhow::ensure!(
+                !patience.is_over(),
+                "the clock of node {id} is to be {seconds:+} s wrong, but issues tokens at {issued_s:?} when it is {now_s}"
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
