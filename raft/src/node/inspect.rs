@@ -52,7 +52,7 @@ impl Node {
     /// How this node is now.
     pub fn vitals(&self) -> Vitals {
         let inner = &self.inner;
-        let (running, term, leads, leader, commit, purged) = {
+        let (running, term, leads, leader, commit) = {
             let metrics = inner.raft.metrics();
             let metrics = metrics.borrow_watched();
             (
@@ -61,21 +61,22 @@ impl Node {
                 metrics.state.is_leader(),
                 metrics.current_leader,
                 metrics.local_committed.map_or(0, |id| id.index),
-                metrics.purged.map_or(0, |id| id.index),
             )
         };
         let (applied, digest) = inner
             .state
             .read(|view| (view.applied().index, view.digest().to_bytes()));
         let last = inner.log.last().map(|record| record.index);
+        // Of an empty log, what was purged. Consensus' own metrics tell of a purge later than it is done.
+        let durable_log = inner.log.stats().durable.unwrap_or(0);
         Vitals {
             running,
             leads: running && leads,
             leader,
             term,
             first_log: inner.log.first_index(),
-            last_log: last.unwrap_or(purged),
-            durable_log: inner.log.stats().durable.unwrap_or(0),
+            last_log: last.unwrap_or(durable_log),
+            durable_log,
             commit,
             applied,
             digest,
