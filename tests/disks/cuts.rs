@@ -4,6 +4,7 @@
 //! acknowledged is settled, cuts the file systems, kills the processes, mounts again, checks each disk by itself with
 //! `mesto verify`, starts the nodes and demands everything that was acknowledged.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -41,6 +42,16 @@ enum Moment {
     AnyTime,
     /// A snapshot was just asked for; purging the log follows it.
     Snapshot,
+}
+
+/// Marks what a cut has done to the nodes or their data, as opposed to what kept anybody from looking.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finding;
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not everything was there after the cut")
+    }
 }
 
 /// What happened in the cuts, so that a run shows that it looked.
@@ -127,7 +138,7 @@ impl Field<'_> {
                 self.wait_for(moment, 1).await;
                 self.cut(&NODES).await?;
                 self.people.end(load).await?;
-                self.power_on(&NODES).await?;
+                self.power_on(&NODES).await.context(Finding)?;
             }
             Kind::One => {
                 let victim = *self.dice.pick(&NODES);
@@ -137,7 +148,7 @@ impl Field<'_> {
                 // The others go on without it, for a while.
                 self.pause(100, 500).await;
                 self.people.end(load).await?;
-                self.power_on(&[victim]).await?;
+                self.power_on(&[victim]).await.context(Finding)?;
             }
             Kind::Witness => {
                 let mut roles = NODES;
@@ -151,11 +162,13 @@ impl Field<'_> {
                 self.cut(&[witness]).await?;
                 self.nodes.kill(silent)?;
                 self.people.end(load).await?;
-                self.power_on(&[witness]).await?;
+                self.power_on(&[witness]).await.context(Finding)?;
                 self.nodes.start(behind)?;
-                self.nodes.ready().await?;
+                self.nodes.ready().await.context(Finding)?;
                 let alone = self.people.check(&self.nodes).await;
-                alone.context("with the power-cut node as the only one that knew")?;
+                alone
+                    .context("with the power-cut node as the only one that knew")
+                    .context(Finding)?;
                 self.nodes.start(silent)?;
             }
             Kind::CatchingUp => {
@@ -169,14 +182,17 @@ impl Field<'_> {
                 // From just started to just done: the installation of the snapshot is in between.
                 self.pause(10, 400).await;
                 self.cut(&[victim]).await?;
-                self.power_on(&[victim]).await?;
+                self.power_on(&[victim]).await.context(Finding)?;
             }
         }
+        self.all_is_there().await.context(Finding)?;
+        self.note_purges().await
+    }
+
+    async fn all_is_there(&mut self) -> anyhow::Result<()> {
         self.nodes.ready().await?;
         self.nodes.converge().await?;
-        self.people.check(&self.nodes).await?;
-        self.note_purges().await?;
-        Ok(())
+        self.people.check(&self.nodes).await
     }
 
     async fn pause(&mut self, least_ms: u64, most_ms: u64) {
